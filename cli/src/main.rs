@@ -1,0 +1,5 @@
+//! The podplane command.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Where intent comes from and how it reaches the node.
+
+#![forbid(unsafe_code)]

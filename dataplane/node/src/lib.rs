@@ -1,0 +1,1 @@
+//! The shell around the Switch: TAPs, tunnel sockets, poll loop, shards.

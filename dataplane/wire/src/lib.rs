@@ -1,0 +1,21 @@
+//! Bytes on the wire: what a frame is, what it says, and how to change it in place.
+//!
+//! Everything that reads or edits packet bytes lives here and nothing else does: no tables, no policy, no sockets, no
+//! clock. A view is checked once ([`Packet::check`]) and then gives meaning (addresses, ports, fragment state) without
+//! looking at lengths again. Bytes that do not hold together are [`Malformed`], never a panic.
+
+#![forbid(unsafe_code)]
+
+mod flow;
+mod frame;
+mod instant;
+mod mac;
+mod offload;
+mod packet;
+
+pub use flow::{FlowKey, Protocol};
+pub use frame::{FRAME_MAX_BYTES, Frame, HEADROOM_BYTES};
+pub use instant::Instant;
+pub use mac::MacAddr;
+pub use offload::{Checksum, Offload, Segmentation, SegmentationKind};
+pub use packet::{Fragment, IcmpKind, L4, Malformed, Packet};

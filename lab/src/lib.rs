@@ -1,0 +1,3 @@
+//! Multi-node labs.
+
+#![forbid(unsafe_code)]
