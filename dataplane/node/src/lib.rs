@@ -1,1 +1,17 @@
 //! The shell around the Switch: TAPs, tunnel sockets, poll loop, shards.
+//!
+//! [`Dataplane`] is the handle that control holds. Behind it runs one thread per shard (module `shard`), each with its own
+//! poll, its own [`switch::Switch`], its own ports and its own tunnel sockets. A frame is read into a pooled buffer, judged
+//! and edited in place by the switch, and written out from the same buffer. Nothing on that path allocates, locks or logs.
+//!
+//! System calls that no safe library offers live in module `sys`, the only place of the workspace with `unsafe`.
+
+mod config;
+mod counters;
+mod dataplane;
+mod error;
+
+pub use config::{DataplaneConfig, PortInfo, PortSpec, TapKind, TapMode};
+pub use counters::{Counters, IoCounters, PortCounters};
+pub use dataplane::Dataplane;
+pub use error::{AttachError, StartError, Stopped};

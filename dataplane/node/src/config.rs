@@ -1,0 +1,121 @@
+//! What a dataplane and a port are told once, and what a port became.
+
+use overlay::vxlan::{VXLAN_PORT, Vni};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use switch::{PortId, PortKind, ShardId};
+use wire::MacAddr;
+
+/// Which kind of TAP the ports get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TapMode {
+    /// Offload if the kernel grants it, else plain; decided per TAP when it is opened.
+    #[default]
+    Auto,
+    /// Virtio-net header with checksum and segmentation offload; refused if the kernel refuses it.
+    Offload,
+    /// No virtio-net header: every frame is a whole packet of at most the MTU.
+    Plain,
+}
+
+/// Which kind of TAP a port got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapKind {
+    /// Super-frames and partial checksums cross it.
+    Offload,
+    /// Whole packets only.
+    Plain,
+}
+
+/// Everything a dataplane is told when it starts.
+#[derive(Clone, Debug)]
+pub struct DataplaneConfig {
+    /// metadata.name of this node.
+    pub node_name: String,
+    /// Threads that carry traffic; 1 to [`DataplaneConfig::SHARDS_MAX`].
+    pub shards: u16,
+    /// Kind of TAP.
+    pub tap_mode: TapMode,
+    /// This node's own addresses on the underlay, at most one per family; each must be on a local interface.
+    pub underlay: Vec<IpAddr>,
+    /// VNI of the overlay.
+    pub vni: Vni,
+    /// UDP port of the overlay on every node.
+    pub vxlan_port: u16,
+    /// MAC of this node's VTEP.
+    pub vtep_mac: MacAddr,
+    /// Gateway addresses that this node's pods use, at most one per family.
+    pub gateways: Vec<IpAddr>,
+    /// Name of the node's own TAP; at most 15 bytes.
+    pub host_tap: String,
+    /// Seed of the switch's hashes.
+    pub seed: u64,
+    /// Flows that one port may hold.
+    pub flows_per_port_max: u32,
+    /// MTU of the underlay in bytes; `None` reads it from the interface that owns `underlay`.
+    pub underlay_mtu: Option<u16>,
+}
+
+impl DataplaneConfig {
+    /// Most shards a node runs. A shard is a thread per core; the handover channels between all pairs grow with the square.
+    pub const SHARDS_MAX: u16 = 64;
+
+    /// A configuration for node `node_name` with the defaults: one shard, VNI 1, port 4789, host TAP `podplane0`,
+    /// 65,536 flows per port, MTU from the underlay.
+    pub fn new(node_name: &str, underlay: Vec<IpAddr>, gateways: Vec<IpAddr>) -> DataplaneConfig {
+        DataplaneConfig {
+            node_name: node_name.to_owned(),
+            shards: 1,
+            tap_mode: TapMode::Auto,
+            underlay,
+            vni: Vni::new(1).expect("1 fits 24 bits"),
+            vxlan_port: VXLAN_PORT,
+            vtep_mac: overlay::peers::derive_vtep_mac(node_name),
+            gateways,
+            host_tap: "podplane0".to_owned(),
+            seed: 0,
+            flows_per_port_max: 65_536,
+            underlay_mtu: None,
+        }
+    }
+}
+
+/// A pod's interface as control asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSpec {
+    /// What is attached; [`PortKind::Pod`]. The host port is the dataplane's own.
+    pub kind: PortKind,
+    /// The pod's network namespace (a bind mount or `/proc/PID/ns/net`), as this process sees it.
+    pub netns: PathBuf,
+    /// Name of the interface inside, at most 15 bytes; usually `eth0`.
+    pub ifname: String,
+    /// The pod's addresses, set as /32 and /128.
+    pub addresses: Vec<IpAddr>,
+    /// MAC of the interface; `None` derives a locally administered one from the port's number and the seed.
+    pub mac: Option<MacAddr>,
+}
+
+/// An attached port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortInfo {
+    /// Its number.
+    pub id: PortId,
+    /// Shard that serves it.
+    pub shard: ShardId,
+    /// What is attached.
+    pub kind: PortKind,
+    /// Network namespace of the interface; empty for the host port.
+    pub netns: PathBuf,
+    /// Name of the interface in its namespace.
+    pub ifname: String,
+    /// MAC of the interface.
+    pub mac: MacAddr,
+    /// Addresses the port may use.
+    pub addresses: Vec<IpAddr>,
+    /// Gateways set inside, of the families that `addresses` has.
+    pub gateways: Vec<IpAddr>,
+    /// MTU of the interface in bytes.
+    pub mtu: u16,
+    /// Kind of TAP it got.
+    pub tap: TapKind,
+}
