@@ -1,0 +1,41 @@
+//! The commands, one file per family. Each has its arguments and a `run` that gives an [`Answer`] or a [`Failure`].
+
+mod check;
+mod completions;
+mod lab;
+mod node;
+mod policy;
+
+use crate::output::{Answer, Context, Failure};
+use clap::Subcommand;
+
+/// What can be asked of podplane.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Multi-node labs from Kubernetes YAML
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
+    /// What the policies of manifests allow, from the compiled tables: no root, no packets
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Validate manifests: each problem by file, object and field
+    Check(check::CheckArgs),
+    /// Run the node process on a cluster directory
+    Node(node::NodeArgs),
+    #[command(flatten)]
+    Query(node::QueryCommand),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs `command`.
+pub(crate) fn run(command: Command, context: &Context) -> Result<Answer, Failure> {
+    match command {
+        Command::Lab(command) => lab::run(command, context),
+        Command::Policy(command) => policy::run(command, context),
+        Command::Check(args) => check::run(args, context),
+        Command::Node(args) => node::run(args, context),
+        Command::Query(command) => node::query(command, context),
+        Command::Completions(args) => completions::run(args),
+    }
+}

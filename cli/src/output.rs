@@ -1,0 +1,104 @@
+//! What every command shares about its result: text or JSON on standard output, errors on standard error, the exit code.
+//!
+//! A reader that goes away early (`podplane ... | head`) is not an error and does not change the exit code. Colour is used
+//! only when the stream is a terminal and `NO_COLOR` is not set.
+
+use clap::ValueEnum;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// Form of a command's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON document.
+    Json,
+}
+
+/// What is the same for all commands of one invocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context {
+    /// Asked for with `-o`.
+    pub(crate) output: OutputFormat,
+}
+
+impl Context {
+    /// Prints `value` as JSON, or the lines that `text` gives, whichever was asked for.
+    pub(crate) fn show<T: serde::Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        match self.output {
+            OutputFormat::Json => {
+                let mut document = serde_json::to_string_pretty(value).map_err(|e| Failure::Failed(e.to_string()))?;
+                document.push('\n');
+                print(&document)
+            }
+            OutputFormat::Text => print(&text(value)),
+        }
+    }
+}
+
+/// The answer of a command that did its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Yes, or done: exit code 0.
+    Yes,
+    /// No: exit code 1.
+    No,
+}
+
+/// Why a command gives no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Something did not work: exit code 1.
+    Failed(String),
+    /// The user's arguments or files cannot be used: exit code 2.
+    BadInput(String),
+}
+
+impl Failure {
+    /// The exit code of the contract.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Failed(_) => ExitCode::from(1),
+            Failure::BadInput(_) => ExitCode::from(2),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Failed(text) | Failure::BadInput(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Writes `text` to standard output; a reader that has gone is not an error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a failure to standard error. Nothing is left to do if that fails.
+pub(crate) fn report(failure: &Failure) {
+    let mut err = io::stderr().lock();
+    let label = if paint(&err) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    let _ = writeln!(err, "{label} {failure}");
+}
+
+/// Writes a warning to standard error.
+pub(crate) fn warn(text: &str) {
+    let mut err = io::stderr().lock();
+    let label = if paint(&err) { "\x1b[1;33mwarning:\x1b[0m" } else { "warning:" };
+    let _ = writeln!(err, "{label} {text}");
+}
+
+fn paint(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
