@@ -3,6 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod counters;
+mod drop;
+
+pub use counters::{AnswerKind, Count, Counters, SwitchCounters};
+pub use drop::DropReason;
+
 use overlay::peers::{PeerId, Peers};
 use overlay::vxlan::Vni;
 use std::collections::HashMap;
@@ -70,13 +76,6 @@ pub enum Fate {
     Drop(DropReason),
 }
 
-/// Why the switch discarded a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// Placeholder until the switch's own list stands.
-    Malformed,
-}
-
 /// Compiled intent and local attachment, as one shard sees it. Immutable; swapped whole.
 #[derive(Debug)]
 pub struct Tables {
@@ -112,6 +111,8 @@ pub struct SwitchConfig {
     pub shard: ShardId,
     /// VNI of the overlay; other VNIs are dropped.
     pub vni: Vni,
+    /// UDP port of the tunnel: pods may not send to it at node addresses.
+    pub vxlan_port: u16,
     /// MAC of this node's VTEP: source of inner frames to peers, and the only accepted destination from them.
     pub vtep_mac: MacAddr,
     /// The gateway addresses that pods use, one per family.
@@ -214,6 +215,16 @@ impl Switch {
     /// Removes flows whose time has come, at most `budget` entries looked at; returns when to call again.
     pub fn expire(&mut self, now: Instant, budget: usize) -> Option<Instant> {
         let _ = (now, budget);
+        todo!("switch")
+    }
+
+    /// The ports of this shard.
+    pub fn ports(&self) -> Vec<PortConfig> {
+        todo!("switch")
+    }
+
+    /// Everything counted so far.
+    pub fn counters(&self) -> SwitchCounters {
         todo!("switch")
     }
 
