@@ -6,22 +6,37 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arp;
+pub mod checksum;
+pub mod craft;
+pub mod edit;
+pub mod ethernet;
 mod flow;
 mod frame;
+pub mod icmp;
 mod instant;
+pub mod ipv4;
+pub mod ipv6;
 mod mac;
 mod merge;
+pub mod neighbor;
 mod offload;
 mod packet;
+pub mod sctp;
 mod segment;
 mod sums;
+pub mod tcp;
 mod transport;
+pub mod udp;
 
+pub use arp::{ArpOperation, ArpPacket};
+pub use ethernet::{EtherType, Ethernet};
 pub use flow::{FlowKey, Protocol};
 pub use frame::{FRAME_MAX_BYTES, Frame, HEADROOM_BYTES};
 pub use instant::Instant;
 pub use mac::MacAddr;
 pub use merge::{MERGED_MAX_BYTES, Merge, MergeReport, Piece, merge_received};
+pub use neighbor::NeighborMessage;
 pub use offload::{Checksum, Offload, Segmentation, SegmentationKind, VIRTIO_HEADER_BYTES, complete_checksum};
 pub use packet::{Fragment, IcmpKind, L4, Malformed, Packet};
 pub use segment::SegmentPlan;

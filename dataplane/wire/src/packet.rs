@@ -1,6 +1,7 @@
 //! The checked view of one frame that carries an IP packet: offsets and meaning, found in one pass.
 
-use crate::{FlowKey, Protocol};
+use crate::ethernet::{ETHERNET_HEADER_BYTES, EtherType, Ethernet};
+use crate::{FlowKey, Protocol, icmp, ipv4, ipv6, sctp, tcp, udp};
 use std::net::IpAddr;
 
 /// Why bytes are not a packet. Flat, so that it maps one to one to a drop reason.
@@ -14,11 +15,13 @@ pub enum Malformed {
     BadHeader,
     /// The IPv4 header checksum is wrong.
     BadHeaderChecksum,
-    /// A source that no packet may have: multicast, broadcast, loopback, unspecified where it is not allowed.
+    /// A source that no packet on a wire may have (multicast, broadcast, loopback, IPv4-mapped) or a destination that none
+    /// may have (loopback, unspecified, IPv4-mapped).
     BadAddress,
-    /// More IPv6 extension headers than [`crate::Packet`] follows, or one out of order, or an IPv4 source route option.
+    /// More IPv6 extension headers than [`crate::Packet`] follows, or one out of order, or a source route of either family.
     BadOptions,
-    /// A fragment that cannot be part of any packet: zero length, beyond 65,535, not a multiple of 8.
+    /// A fragment that cannot be part of any packet: zero length, beyond 65,535, not a multiple of 8; or one that keeps the
+    /// transport header away from the first fragment (RFC 1858, RFC 7112).
     BadFragment,
     /// The virtio-net header contradicts the packet.
     BadOffload,
@@ -141,16 +144,108 @@ pub struct Packet {
     pub l4: L4,
 }
 
+/// What an IP header says, before its payload is looked at.
+pub(crate) struct Layer3 {
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) l4_offset: usize,
+    pub(crate) end: usize,
+    pub(crate) ttl: u8,
+    pub(crate) traffic_class: u8,
+    pub(crate) dont_fragment: bool,
+    pub(crate) fragment: Fragment,
+}
+
 impl Packet {
-    /// Checks a frame's bytes from the Ethernet header on. `allow_padding_bytes` never matters: trailing bytes behind the
-    /// IP packet are Ethernet padding and are ignored.
+    /// Checks a frame's bytes from the Ethernet header on. Bytes behind the IP packet are Ethernet padding and are ignored.
+    /// The transport checksum is not looked at ([`crate::checksum::verify_l4`] does).
+    ///
+    /// A frame that does not carry IP is [`Malformed::BadHeader`]; whoever wants to tell looks at [`Ethernet`] first.
     pub fn check(bytes: &[u8]) -> Result<Packet, Malformed> {
-        let _ = bytes;
-        todo!("wire")
+        let l3 = match Ethernet::check(bytes)?.ethertype {
+            EtherType::IPV4 => ipv4::check(bytes, ETHERNET_HEADER_BYTES)?,
+            EtherType::IPV6 => ipv6::check(bytes, ETHERNET_HEADER_BYTES)?,
+            _ => return Err(Malformed::BadHeader),
+        };
+        let (l4, l4_header_len) = check_l4(bytes, &l3)?;
+        Ok(Packet {
+            src: l3.src,
+            dst: l3.dst,
+            protocol: l3.protocol,
+            l3_offset: ETHERNET_HEADER_BYTES as u16,
+            l4_offset: l3.l4_offset as u16,
+            payload_offset: (l3.l4_offset + l4_header_len) as u16,
+            end: l3.end as u32,
+            ttl: l3.ttl,
+            traffic_class: l3.traffic_class,
+            dont_fragment: l3.dont_fragment,
+            fragment: l3.fragment,
+            l4,
+        })
     }
 
     /// The packet's flow; ports are 0 for a later fragment and for protocols without ports, and the identifier for an echo.
+    #[inline]
     pub fn flow(&self) -> FlowKey {
-        todo!("wire")
+        let (src_port, dst_port) = match self.l4 {
+            L4::Tcp { src_port, dst_port, .. }
+            | L4::Udp { src_port, dst_port }
+            | L4::Sctp { src_port, dst_port, .. } => (src_port, dst_port),
+            L4::Icmp { meaning: IcmpKind::EchoRequest { id } | IcmpKind::EchoReply { id }, .. } => (id, id),
+            L4::Icmp { .. } | L4::Other => (0, 0),
+        };
+        FlowKey::new(self.protocol, self.src, src_port, self.dst, dst_port)
     }
+
+    /// Whether it is only a part of a datagram.
+    #[inline]
+    pub fn is_fragment(&self) -> bool {
+        self.fragment != Fragment::Whole
+    }
+
+    /// Length of the IP packet in bytes: what an MTU limits.
+    #[inline]
+    pub fn ip_len_bytes(&self) -> usize {
+        self.end as usize - usize::from(self.l3_offset)
+    }
+
+    /// Length of the transport payload in bytes.
+    #[inline]
+    pub fn payload_len_bytes(&self) -> usize {
+        self.end as usize - usize::from(self.payload_offset)
+    }
+}
+
+/// Meaning and length of the transport header.
+#[inline]
+fn check_l4(bytes: &[u8], l3: &Layer3) -> Result<(L4, usize), Malformed> {
+    if let Fragment::Later { offset_bytes, .. } = l3.fragment {
+        return check_later_fragment(l3.protocol, offset_bytes);
+    }
+    let first_fragment = l3.fragment != Fragment::Whole;
+    let l4 = bytes.get(l3.l4_offset..l3.end).ok_or(Malformed::Truncated)?;
+    let checked = match l3.protocol {
+        Protocol::TCP => tcp::check(l4),
+        Protocol::UDP => udp::check(l4, first_fragment),
+        Protocol::SCTP => sctp::check(l4),
+        Protocol::ICMP if l3.src.is_ipv4() => icmp::check_v4(bytes, l3.l4_offset, l3.end),
+        Protocol::ICMPV6 if l3.src.is_ipv6() => icmp::check_v6(bytes, l3.l4_offset, l3.end),
+        _ => Ok((L4::Other, 0)),
+    };
+    match checked {
+        Err(Malformed::Truncated) if first_fragment => Err(Malformed::BadFragment),
+        checked => checked,
+    }
+}
+
+/// A fragment that starts inside the transport header either replaces a part of it on reassembly or belongs to a first
+/// fragment that was too short to be judged (RFC 1858 §3, §4).
+fn check_later_fragment(protocol: Protocol, offset_bytes: u16) -> Result<(L4, usize), Malformed> {
+    let header_len = match protocol {
+        Protocol::TCP => tcp::TCP_HEADER_BYTES,
+        Protocol::SCTP => sctp::SCTP_HEADER_BYTES,
+        _ => 0,
+    };
+    if usize::from(offset_bytes) < header_len { Err(Malformed::BadFragment) } else { Ok((L4::Other, 0)) }
 }
