@@ -24,7 +24,8 @@ mod offload;
 mod packet;
 pub mod sctp;
 mod segment;
-mod sums;
+#[cfg(test)]
+mod superframes;
 pub mod tcp;
 mod transport;
 pub mod udp;

@@ -17,9 +17,9 @@
 //!   stand on the first; SYN, RST and URG are never joined;
 //! - UDP only with a checksum.
 
-use crate::sums;
+use crate::checksum::{UDP_FIELD, combine, sum, sum_short, verify_l4};
 use crate::transport::{ETHERNET_BYTES, Transport};
-use crate::{Checksum, Fragment, Frame, L4, Offload, Packet, Protocol, Segmentation, SegmentationKind};
+use crate::{Checksum, Frame, L4, Offload, Packet, Protocol, Segmentation, SegmentationKind};
 use std::ops::Range;
 
 /// Largest IP packet that merging makes: the most that an IPv4 total length can say, and the most that receivers take as
@@ -171,21 +171,16 @@ enum Verification {
 /// Verifies the transport checksum of an inner frame.
 fn verify(frame: &[u8]) -> Verification {
     let Ok(packet) = Packet::check(frame) else { return Verification::Impossible };
-    if packet.fragment != Fragment::Whole {
-        return Verification::Impossible;
+    if !verify_l4(frame, &packet) {
+        return Verification::Bad;
     }
-    let l4 = &frame[usize::from(packet.l4_offset)..packet.end as usize];
-    let initial = match packet.l4 {
-        L4::Udp { .. } if l4[6..8] == [0, 0] && packet.src.is_ipv4() => return Verification::Impossible,
-        // RFC 8200 §8.1: UDP over IPv6 must carry a checksum.
-        L4::Udp { .. } if l4[6..8] == [0, 0] => return Verification::Bad,
-        L4::Icmp { .. } if packet.protocol == Protocol::ICMP => 0,
-        L4::Icmp { .. } | L4::Tcp { .. } | L4::Udp { .. } => {
-            sums::pseudo_header(packet.src, packet.dst, packet.protocol, l4.len() as u32)
-        }
-        L4::Sctp { .. } | L4::Other => return Verification::Impossible,
-    };
-    if sums::sum(l4, initial) == 0xffff { Verification::Good } else { Verification::Bad }
+    let udp_field = usize::from(packet.l4_offset) + UDP_FIELD;
+    match packet.l4 {
+        _ if packet.is_fragment() => Verification::Impossible,
+        L4::Other => Verification::Impossible,
+        L4::Udp { .. } if frame[udp_field..udp_field + 2] == [0, 0] => Verification::Impossible,
+        _ => Verification::Good,
+    }
 }
 
 /// A run of frames that grows. Offsets count from the start of its first frame, whose headers stay as they were received until
@@ -254,7 +249,7 @@ impl Run {
         let Some(flags) = flags else { return false };
         // The headers are those of the first frame, so these offsets hold for `next` too.
         let pseudo = Transport { end: next.len(), ..self.transport }.pseudo_sum(next);
-        if sums::sum(&next[l4_offset..], pseudo) != 0xffff {
+        if combine(pseudo, sum(&next[l4_offset..])) != 0xffff {
             return false;
         }
         buffer.copy_within(at.start + payload_offset..at.end, self.end);
@@ -272,7 +267,7 @@ impl Run {
         let (ip_a, ip_b) = (&a[ETHERNET_BYTES..], &b[ETHERNET_BYTES..]);
         let same = a[..16] == b[..16] && ip_a[6..10] == ip_b[6..10] && ip_a[12..] == ip_b[12..];
         let total_len = usize::from(u16::from_be_bytes([ip_b[2], ip_b[3]]));
-        if !same || total_len != next.len() - ETHERNET_BYTES || sums::sum(ip_b, 0) != 0xffff {
+        if !same || total_len != next.len() - ETHERNET_BYTES || sum_short(ip_b) != 0xffff {
             return None;
         }
         let id = |ip: &[u8]| u16::from_be_bytes([ip[4], ip[5]]);
@@ -308,10 +303,10 @@ impl Run {
             let ip = &mut frame[ETHERNET_BYTES..l4_offset];
             ip[2..4].copy_from_slice(&((20 + l4_len) as u16).to_be_bytes());
             ip[10..12].fill(0);
-            let checksum = !(sums::sum(ip, 0) as u16);
+            let checksum = !sum_short(ip);
             ip[10..12].copy_from_slice(&checksum.to_be_bytes());
         }
-        let pseudo = (transport.pseudo_sum(frame) as u16).to_be_bytes();
+        let pseudo = transport.pseudo_sum(frame).to_be_bytes();
         let field = l4_offset + transport.checksum_offset();
         frame[field..field + 2].copy_from_slice(&pseudo);
         let (kind, ecn) = if transport.protocol == Protocol::TCP {
@@ -340,3 +335,6 @@ fn same_udp_header(first: &[u8], next: &[u8], payload_len: usize) -> Option<u8> 
     let length = usize::from(u16::from_be_bytes([next[4], next[5]]));
     (first[..4] == next[..4] && length == payload_len + 8 && next[6..8] != [0, 0]).then_some(0)
 }
+
+#[cfg(test)]
+mod tests;

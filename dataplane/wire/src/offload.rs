@@ -4,9 +4,9 @@
 //! at the TAP with [`Offload::from_virtio`] and [`Offload::write_virtio`]; nothing else knows it. Where no offload exists,
 //! [`complete_checksum`] finishes the checksum of an ordinary frame and [`crate::SegmentPlan`] cuts a super-frame.
 
-use crate::sums;
+use crate::checksum::finish_partial;
 use crate::transport::Transport;
-use crate::{Malformed, Protocol};
+use crate::{Frame, Malformed, Packet, Protocol};
 
 /// Length of a virtio-net header without the `num_buffers` field, in bytes.
 pub const VIRTIO_HEADER_BYTES: usize = 10;
@@ -137,19 +137,17 @@ impl Offload {
 /// no offload exists. A frame with a full checksum is left alone.
 ///
 /// # Errors
-/// [`Malformed::BadOffload`] for a super-frame (it has to be segmented) and for anything but unfragmented TCP or UDP.
-pub fn complete_checksum(frame: &mut [u8], offload: &mut Offload) -> Result<(), Malformed> {
-    if offload.segmentation.is_some() {
+/// [`Malformed::BadOffload`] for a super-frame (it has to be segmented), and what [`Packet::check`] finds.
+pub fn complete_checksum(frame: &mut Frame) -> Result<(), Malformed> {
+    if frame.offload.segmentation.is_some() {
         return Err(Malformed::BadOffload);
     }
-    if offload.checksum != Checksum::Partial {
-        return Ok(());
+    if frame.offload.checksum == Checksum::Partial {
+        let packet = Packet::check(frame.bytes())?;
+        finish_partial(frame, &packet);
     }
-    let transport = Transport::find(frame).ok_or(Malformed::BadOffload)?;
-    let field = transport.l4_offset + transport.checksum_offset();
-    frame[field..field + 2].fill(0);
-    let sum = sums::sum(&frame[transport.l4_offset..transport.end], transport.pseudo_sum(frame));
-    frame[field..field + 2].copy_from_slice(&transport.checksum_field(sum));
-    offload.checksum = Checksum::Verified;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

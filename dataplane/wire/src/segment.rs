@@ -7,7 +7,7 @@
 //! What differs between the segments, as in the kernel's `tcp_gso_segment` and `__udp_gso_segment`: lengths, the IPv4
 //! identification (counts up), the TCP sequence number; FIN and PSH are only on the last segment, CWR only on the first.
 
-use crate::sums;
+use crate::checksum::{combine, sum, sum_short};
 use crate::transport::{ETHERNET_BYTES, Transport};
 use crate::{Offload, Protocol};
 use std::ops::Range;
@@ -25,9 +25,9 @@ pub struct SegmentPlan<'a> {
     size_bytes: usize,
     count: usize,
     /// Sum of the IPv4 header without total length, identification and checksum.
-    ip_sum: u32,
+    ip_sum: u16,
     /// Sum of the pseudo-header without length, and of the transport header without what differs between segments.
-    l4_sum: u32,
+    l4_sum: u16,
 }
 
 impl<'a> SegmentPlan<'a> {
@@ -42,19 +42,15 @@ impl<'a> SegmentPlan<'a> {
             return None;
         }
         let ip = &frame[ETHERNET_BYTES..transport.l4_offset];
-        let ip_sum =
-            if transport.is_ipv6 { 0 } else { sums::sum(&ip[12..], sums::sum(&ip[6..10], sums::sum(&ip[..2], 0))) };
+        let ip_sum = if transport.is_ipv6 { 0 } else { sum_pieces([&ip[..2], &ip[6..10], &ip[12..]]) };
         let l4 = &frame[transport.l4_offset..transport.payload_offset];
-        let pseudo = sums::sum(transport.addresses(frame), u32::from(transport.protocol.0));
+        let pseudo = combine(sum_short(transport.addresses(frame)), u16::from(transport.protocol.0));
         let l4_sum = match transport.protocol {
             // Ports; acknowledgment; data offset without flags; window; urgent pointer and options.
-            Protocol::TCP => {
-                let sum = sums::sum(&l4[8..12], sums::sum(&l4[..4], pseudo));
-                let sum = sums::sum(&l4[14..16], sums::sum(&[l4[12], 0], sum));
-                sums::sum(&l4[18..], sum)
-            }
-            _ => sums::sum(&l4[..4], pseudo),
+            Protocol::TCP => sum_pieces([&l4[..4], &l4[8..12], &[l4[12], 0], &l4[14..16], &l4[18..]]),
+            _ => sum_short(&l4[..4]),
         };
+        let l4_sum = combine(pseudo, l4_sum);
         let count = payload_bytes.div_ceil(size_bytes);
         Some(SegmentPlan { frame, transport, size_bytes, count, ip_sum, l4_sum })
     }
@@ -107,13 +103,13 @@ impl<'a> SegmentPlan<'a> {
         } else {
             let length = (l4_offset - ETHERNET_BYTES + l4_len) as u16;
             let id = u16::from_be_bytes([ip[4], ip[5]]).wrapping_add(index as u16);
-            let sum = sums::fold(u64::from(self.ip_sum) + u64::from(length) + u64::from(id));
+            let sum = combine(combine(self.ip_sum, length), id);
             ip[2..4].copy_from_slice(&length.to_be_bytes());
             ip[4..6].copy_from_slice(&id.to_be_bytes());
-            ip[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+            ip[10..12].copy_from_slice(&(!sum).to_be_bytes());
         }
 
-        let sum = sums::sum(&self.frame[payload.clone()], sums::fold(u64::from(self.l4_sum) + l4_len as u64));
+        let sum = combine(combine(self.l4_sum, l4_len as u16), sum(&self.frame[payload.clone()]));
         let l4 = &mut header[l4_offset..];
         let sum = match protocol {
             Protocol::TCP => {
@@ -126,14 +122,22 @@ impl<'a> SegmentPlan<'a> {
                 if index > 0 {
                     l4[TCP_FLAGS] &= !FLAG_CWR;
                 }
-                sums::sum(&seq, sum + u32::from(l4[TCP_FLAGS]))
+                combine(combine(sum, sum_short(&seq)), u16::from(l4[TCP_FLAGS]))
             }
             _ => {
                 l4[4..6].copy_from_slice(&(l4_len as u16).to_be_bytes());
-                sums::fold(u64::from(sum) + l4_len as u64)
+                combine(sum, l4_len as u16)
             }
         };
         let field = self.transport.checksum_offset();
         l4[field..field + 2].copy_from_slice(&self.transport.checksum_field(sum));
     }
 }
+
+/// The sum of pieces of even length.
+fn sum_pieces<const N: usize>(pieces: [&[u8]; N]) -> u16 {
+    pieces.iter().fold(0, |sum, piece| combine(sum, sum_short(piece)))
+}
+
+#[cfg(test)]
+mod tests;

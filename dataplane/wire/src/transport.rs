@@ -1,7 +1,7 @@
 //! The light look at a TCP or UDP frame: where its transport header starts and ends. [`crate::Packet::check`] is the full
 //! one; this one runs where a frame was checked already or will be, and reads a dozen bytes only.
 
-use crate::sums;
+use crate::checksum::{TCP_FIELD, UDP_FIELD, combine, never_zero, sum_short};
 use crate::{Fragment, Packet, Protocol};
 
 /// Length of an Ethernet II header in bytes.
@@ -73,7 +73,7 @@ impl Transport {
 
     /// Offset of the checksum field from the transport header.
     pub(crate) fn checksum_offset(&self) -> usize {
-        if self.protocol == Protocol::TCP { 16 } else { 6 }
+        if self.protocol == Protocol::TCP { TCP_FIELD } else { UDP_FIELD }
     }
 
     /// The frame's bytes that hold source and destination address, in this order.
@@ -82,16 +82,14 @@ impl Transport {
     }
 
     /// The folded sum of the pseudo-header over the transport header and all of the payload: what a partial checksum holds.
-    pub(crate) fn pseudo_sum(&self, frame: &[u8]) -> u32 {
-        let length_and_protocol = (self.end - self.l4_offset) as u32 + u32::from(self.protocol.0);
-        sums::sum(self.addresses(frame), length_and_protocol)
+    pub(crate) fn pseudo_sum(&self, frame: &[u8]) -> u16 {
+        let length_and_protocol = combine((self.end - self.l4_offset) as u16, u16::from(self.protocol.0));
+        combine(length_and_protocol, sum_short(self.addresses(frame)))
     }
 
-    /// The checksum field for a folded sum. A UDP checksum of 0 means "none", so it is sent as its other form (RFC 768).
-    pub(crate) fn checksum_field(&self, sum: u32) -> [u8; 2] {
-        match !(sum as u16) {
-            0 if self.protocol == Protocol::UDP => [0xff, 0xff],
-            checksum => checksum.to_be_bytes(),
-        }
+    /// The checksum field for a folded sum.
+    pub(crate) fn checksum_field(&self, sum: u16) -> [u8; 2] {
+        let field = if self.protocol == Protocol::UDP { never_zero(!sum) } else { !sum };
+        field.to_be_bytes()
     }
 }
