@@ -96,6 +96,12 @@ impl Delta {
         self.word(sum_address(old), sum_address(new))
     }
 
+    /// Both changes.
+    #[inline]
+    pub const fn and(self, other: Delta) -> Delta {
+        Delta(combine(self.0, other.0))
+    }
+
     /// The checksum field (a complement) after the change.
     #[inline]
     pub const fn apply(self, field: u16) -> u16 {

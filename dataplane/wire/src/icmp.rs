@@ -165,7 +165,8 @@ impl Quote {
             let [a, b, c, d] = *l4.first_chunk()?;
             (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
         } else if self.is_icmp() {
-            let id = self.echo_id(l4)?;
+            self.echo_request(l4)?;
+            let id = u16::from_be_bytes([l4[4], l4[5]]);
             (id, id)
         } else {
             (0, 0)
@@ -180,14 +181,14 @@ impl Quote {
         }
     }
 
-    /// The identifier of a quoted echo.
-    pub(crate) fn echo_id(&self, l4: &[u8]) -> Option<u16> {
-        let [kind, _, _, _, high, low] = *l4.first_chunk()?;
-        let echo = match self.src {
-            IpAddr::V4(_) => matches!(kind, v4::ECHO_REQUEST | v4::ECHO_REPLY),
-            IpAddr::V6(_) => matches!(kind, v6::ECHO_REQUEST | v6::ECHO_REPLY),
+    /// Whether a quoted ICMP message is an echo request (true) or reply (false) that is quoted as far as its identifier.
+    pub(crate) fn echo_request(&self, l4: &[u8]) -> Option<bool> {
+        let [kind, _, _, _, _, _] = *l4.first_chunk()?;
+        let (request, reply) = match self.src {
+            IpAddr::V4(_) => (v4::ECHO_REQUEST, v4::ECHO_REPLY),
+            IpAddr::V6(_) => (v6::ECHO_REQUEST, v6::ECHO_REPLY),
         };
-        echo.then(|| u16::from_be_bytes([high, low]))
+        (kind == request || kind == reply).then_some(kind == request)
     }
 }
 
