@@ -165,6 +165,12 @@ fn rewrite_quoted_transport(l4: &mut [u8], quote: &Quote, addresses: Delta, to: 
     }
 }
 
+/// Sets type and code of the ICMP or ICMPv6 message at `l4`.
+pub(crate) fn replace_icmp_kind(bytes: &mut [u8], l4: usize, kind_and_code: [u8; 2]) {
+    let delta = replace_word(bytes, l4, u16::from_be_bytes(kind_and_code));
+    update_field(bytes, l4 + ICMP_FIELD, delta);
+}
+
 #[inline]
 fn word(bytes: &[u8], offset: usize) -> u16 {
     u16::from_be_bytes([bytes[offset], bytes[offset + 1]])

@@ -108,6 +108,7 @@ impl Frame {
     /// # Panics
     /// If the headroom is used up.
     pub fn push_front(&mut self, count: usize) -> &mut [u8] {
+        assert!(count <= self.start, "the headroom has room for the header");
         self.start -= count;
         &mut self.storage[self.start..self.start + count]
     }

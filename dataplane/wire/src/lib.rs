@@ -13,6 +13,7 @@ pub mod edit;
 pub mod ethernet;
 mod flow;
 mod frame;
+mod headers;
 pub mod icmp;
 mod instant;
 pub mod ipv4;
@@ -31,6 +32,7 @@ mod transport;
 pub mod udp;
 
 pub use arp::{ArpOperation, ArpPacket};
+pub use craft::IcmpError;
 pub use ethernet::{EtherType, Ethernet};
 pub use flow::{FlowKey, Protocol};
 pub use frame::{FRAME_MAX_BYTES, Frame, HEADROOM_BYTES};

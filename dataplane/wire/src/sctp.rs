@@ -17,6 +17,8 @@ pub mod chunk {
     pub const SHUTDOWN_ACK: u8 = 8;
     /// Reports an error.
     pub const ERROR: u8 = 9;
+    /// Ends the set-up of an association.
+    pub const COOKIE_ACK: u8 = 11;
     /// Last step of an orderly end.
     pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
