@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ecn;
 pub mod mtu;
 pub mod peers;
+pub mod tunnel;
 pub mod vxlan;

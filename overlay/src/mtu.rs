@@ -12,3 +12,20 @@ pub fn pod_mtu(underlay_mtu: u16, underlay: IpAddr) -> u16 {
     let overhead = if underlay.is_ipv4() { VXLAN_IPV4_OVERHEAD_BYTES } else { VXLAN_IPV6_OVERHEAD_BYTES };
     underlay_mtu.saturating_sub(overhead)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tunnel_takes_50_bytes_over_ipv4_and_70_over_ipv6() {
+        assert_eq!(pod_mtu(1_500, "172.30.0.11".parse().unwrap()), 1_450);
+        assert_eq!(pod_mtu(1_500, "fd00::11".parse().unwrap()), 1_430);
+        assert_eq!(pod_mtu(9_000, "fd00::11".parse().unwrap()), 8_930);
+    }
+
+    #[test]
+    fn an_underlay_smaller_than_the_overhead_leaves_nothing() {
+        assert_eq!(pod_mtu(40, "172.30.0.11".parse().unwrap()), 0);
+    }
+}

@@ -45,3 +45,36 @@ pub fn pop(datagram: &[u8]) -> Result<Vni, PopError> {
     }
     Ok(Vni(u32::from_be_bytes([0, header[4], header[5], header[6]])))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_that_of_rfc_7348_section_5() {
+        // Flags RRRRIRRR with I set, 24 reserved bits, 24 bits of VNI, 8 reserved bits.
+        assert_eq!(header(Vni::new(0x12_3456).unwrap()), [0x08, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
+    }
+
+    #[test]
+    fn pushing_and_popping_gives_the_vni() {
+        for value in [0, 1, 0xff_ffff] {
+            let vni = Vni::new(value).unwrap();
+            assert_eq!(pop(&header(vni)), Ok(vni));
+        }
+        assert_eq!(Vni::new(1 << 24), None);
+    }
+
+    #[test]
+    fn reserved_bits_are_ignored_and_the_i_flag_is_not() {
+        assert_eq!(pop(&[0xff, 1, 2, 3, 0, 0, 9, 4]).map(Vni::get), Ok(9));
+        assert_eq!(pop(&[0xf7, 0, 0, 0, 0, 0, 9, 0]), Err(PopError::NoVni));
+    }
+
+    #[test]
+    fn a_datagram_shorter_than_the_header_is_truncated() {
+        for len in 0..HEADER_BYTES {
+            assert_eq!(pop(&[0x08; HEADER_BYTES][..len]), Err(PopError::Truncated));
+        }
+    }
+}
