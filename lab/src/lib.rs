@@ -1,3 +1,11 @@
 //! Multi-node labs.
 
 #![forbid(unsafe_code)]
+
+pub mod error;
+pub mod internal;
+pub mod namespaces;
+pub mod record;
+pub mod server;
+pub mod underlay;
+mod wait;

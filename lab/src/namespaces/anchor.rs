@@ -1,0 +1,217 @@
+//! The anchor: process 1 of a lab. It owns the lab's namespaces, reaps what ends inside, and does nothing else.
+//!
+//! States: *starting* (private mounts, `/proc`, `lo`), *ready* (said on standard output), *waiting* for signals. SIGTERM ends
+//! the lab in order: every process gets SIGTERM, has [`STOP_DEADLINE`], and then the anchor ends. Whatever ends the anchor,
+//! SIGKILL too, makes the kernel kill every process of the lab's PID namespace, and the network namespaces, TAPs and mounts
+//! go with their last user. That is why nothing of a lab can be left behind.
+
+use super::{detach, internal_command};
+use crate::error::{LabError, Result};
+use crate::record::ProcessId;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getegid, geteuid, sethostname, setsid};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+/// How long processes of the lab may take to end after SIGTERM.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Folder of network namespace files in the run directory: a tmpfs inside the lab, empty outside.
+pub const NETNS_DIR: &str = "netns";
+
+/// Log of the anchor in the run directory.
+pub const ANCHOR_LOG: &str = "anchor.log";
+
+/// Starts an anchor whose run directory is `run_dir` and waits until it is ready.
+pub fn start(name: &str, run_dir: &Path, rootless: bool) -> Result<ProcessId> {
+    preflight(rootless)?;
+    let netns = run_dir.join(NETNS_DIR);
+    fs::create_dir(&netns).map_err(|e| LabError::io(netns.display(), e))?;
+    let log = run_dir.join(ANCHOR_LOG);
+    let log = File::create(&log).map_err(|e| LabError::io(log.display(), e))?;
+    let mut child = internal_command("anchor")?
+        .arg(name)
+        .arg(run_dir)
+        .arg(if rootless { "rootless" } else { "root" })
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(|e| LabError::io("cannot start the lab's anchor", e))?;
+    let mut answer = String::new();
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let read = BufReader::new(stdout).read_line(&mut answer);
+    let _ = child.wait();
+    match (read, answer.trim().parse().ok().and_then(ProcessId::of)) {
+        (Ok(_), Some(anchor)) => Ok(anchor),
+        _ => {
+            let reason = fs::read_to_string(run_dir.join(ANCHOR_LOG)).unwrap_or_default();
+            let reason = reason.trim().trim_start_matches("error: ");
+            Err(LabError::Failed(if reason.is_empty() {
+                "the lab's anchor did not start".into()
+            } else {
+                reason.into()
+            }))
+        }
+    }
+}
+
+/// Ends the lab of `anchor` and waits until its process is gone: in order if that works, by SIGKILL if not.
+pub fn stop(anchor: ProcessId) -> Result<()> {
+    for (signal, patience) in [(Signal::SIGTERM, STOP_DEADLINE * 2), (Signal::SIGKILL, STOP_DEADLINE)] {
+        if !anchor.is_alive() {
+            return Ok(());
+        }
+        match kill(Pid::from_raw(anchor.pid), signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(e) => return Err(LabError::io(format_args!("cannot stop the lab (process {})", anchor.pid), e)),
+        }
+        if crate::wait::until(patience, || !anchor.is_alive()) {
+            return Ok(());
+        }
+    }
+    Err(LabError::Failed(format!("process {} of the lab does not end", anchor.pid)))
+}
+
+/// The process behind `lab-internal anchor NAME RUN_DIR root|rootless`: makes the namespaces, starts process 1 in them and
+/// prints its process id as seen from outside.
+pub fn run(args: &[String]) -> Result<i32> {
+    let [name, run_dir, mode] = args else {
+        return Err(LabError::BadInput("anchor: NAME RUN_DIR root|rootless".into()));
+    };
+    let (uid, gid) = (geteuid(), getegid());
+    let mut flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWNET;
+    let rootless = mode == "rootless";
+    if rootless {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    unshare(flags).map_err(|e| explain_unshare(e, rootless))?;
+    if rootless {
+        for (file, content) in [
+            ("/proc/self/setgroups", "deny".to_owned()),
+            ("/proc/self/uid_map", format!("0 {uid} 1")),
+            ("/proc/self/gid_map", format!("0 {gid} 1")),
+        ] {
+            fs::write(file, content).map_err(|e| LabError::io(file, e))?;
+        }
+    }
+    let run_dir = PathBuf::from(run_dir);
+    let log = File::options().append(true).open(run_dir.join(ANCHOR_LOG)).map_err(|e| LabError::io(ANCHOR_LOG, e))?;
+    let mut command = internal_command("init")?;
+    command.arg(name).arg(&run_dir);
+    detach(&mut command, log)?;
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| LabError::io("process 1 of the lab", e))?;
+    let mut ready = String::new();
+    let stdout = child.stdout.take().expect("stdout is piped");
+    BufReader::new(stdout).read_line(&mut ready).map_err(|e| LabError::io("process 1 of the lab", e))?;
+    if ready.trim() != "ready" {
+        let _ = child.wait();
+        return Ok(1);
+    }
+    println!("{}", child.id());
+    Ok(0)
+}
+
+/// Process 1 of the lab, behind `lab-internal init NAME RUN_DIR`. Returns when the lab has ended.
+pub fn run_init(args: &[String]) -> Result<i32> {
+    let [name, run_dir] = args else {
+        return Err(LabError::BadInput("init: NAME RUN_DIR".into()));
+    };
+    let signals: SigSet = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    signals.thread_block().map_err(|e| LabError::io("signals", e))?;
+    // Not fatal: it already leads a process group of its own when the system has given it one.
+    let _ = setsid();
+    std::env::set_current_dir("/").map_err(|e| LabError::io("/", e))?;
+    private_mounts(&Path::new(run_dir).join(NETNS_DIR))?;
+    sethostname(format!("lab-{name}")).map_err(|e| LabError::io("hostname", e))?;
+    crate::underlay::netlink::Netlink::open()
+        .and_then(|mut netlink| netlink.set_up("lo"))
+        .map_err(|e| LabError::io("lo", e))?;
+    writeln!(io::stdout(), "ready").map_err(|e| LabError::io("standard output", e))?;
+    while signals.wait().map_err(|e| LabError::io("signals", e))? == Signal::SIGCHLD {
+        reap();
+    }
+    // -1 is every process of the PID namespace but this one.
+    let _ = kill(Pid::from_raw(-1), Signal::SIGTERM);
+    crate::wait::until(STOP_DEADLINE, || !reap());
+    Ok(0)
+}
+
+/// What can be known before anything is made: a TAP device can be opened at all.
+fn preflight(rootless: bool) -> Result<()> {
+    let tun = Path::new("/dev/net/tun");
+    match File::options().read(true).write(true).open(tun) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(LabError::Failed(format!(
+            "{} is missing: load the tun module (modprobe tun), or start the container with --device /dev/net/tun",
+            tun.display()
+        ))),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(LabError::Failed(format!(
+            "{}: not readable and writable for {}: run `sudo chmod 666 /dev/net/tun` (most distributions ship it so){}",
+            tun.display(),
+            if rootless { "this user" } else { "this process" },
+            if rootless { ", or run the lab as root" } else { "" }
+        ))),
+        Err(e) => Err(LabError::io(
+            format_args!("{}: cannot be opened (in a container: --device /dev/net/tun)", tun.display()),
+            e,
+        )),
+    }
+}
+
+fn explain_unshare(error: Errno, rootless: bool) -> LabError {
+    let limit = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let hint = match (rootless, error) {
+        (false, _) => {
+            "the lab needs CAP_SYS_ADMIN and CAP_NET_ADMIN (container: --cap-add SYS_ADMIN --cap-add NET_ADMIN \
+             --device /dev/net/tun), or try --rootless"
+        }
+        (true, Errno::ENOSPC) => "the limit in /proc/sys/user is reached",
+        (true, _) if limit("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" => {
+            "AppArmor forbids user namespaces: run `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run \
+             the lab as root"
+        }
+        (true, _) if limit("/proc/sys/kernel/unprivileged_userns_clone") == "0" => {
+            "run `sudo sysctl kernel.unprivileged_userns_clone=1`, or run the lab as root"
+        }
+        (true, _) => "this machine or container forbids user namespaces to this user: run the lab as root",
+    };
+    LabError::Failed(format!("cannot make the lab's namespaces: {error}: {hint}"))
+}
+
+/// Cuts mounts off from the outside, gives the lab a place for its network namespaces and a `/proc` of its own.
+fn private_mounts(netns: &Path) -> Result<()> {
+    let none: Option<&str> = None;
+    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(|e| LabError::io("mount /", e))?;
+    mount(Some("podplane-lab"), netns, Some("tmpfs"), quiet, Some("mode=0700"))
+        .map_err(|e| LabError::io(format_args!("mount {}", netns.display()), e))?;
+    // A container that hides parts of /proc does not let a user namespace mount another one. The old one then shows the
+    // processes outside too; what the lab reads there (/proc/self, /proc/PID/ns by ids read there) works with both.
+    if let Err(e) = mount(Some("proc"), "/proc", Some("proc"), quiet, none) {
+        eprintln!("/proc stays that of the outside: {e}");
+    }
+    Ok(())
+}
+
+/// Takes leave of every child that has ended; says whether any is left.
+fn reap() -> bool {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => return true,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+}

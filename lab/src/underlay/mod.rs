@@ -1,0 +1,134 @@
+//! The network between the nodes: one Ethernet segment in the lab's own network namespace, with a port for each node and
+//! one for `world`, the client outside of the cluster.
+//!
+//! ```text
+//!        underlay (bridge "underlay0", MTU 1500)
+//!          │ u-node1       │ u-node2        │ u-world
+//!        eth0            eth0             eth0
+//!   node1 172.30.0.11   node2 .12        world .100        and fd00:172:30::b, ::c, ::64
+//! ```
+//! On the segment every address is a neighbor: nodes may have addresses of any range, and `world` takes on whatever outside
+//! address it is asked to be.
+
+pub mod netlink;
+
+use crate::error::{LabError, Result};
+use crate::namespaces::netns;
+use ipnet::IpNet;
+use netlink::Netlink;
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+/// Name of the bridge.
+pub const BRIDGE: &str = "underlay0";
+
+/// Name of the interface by which a node or `world` is joined to the underlay.
+pub const INTERFACE: &str = "eth0";
+
+/// MTU of the underlay in bytes: that of ordinary Ethernet.
+pub const MTU: u32 = 1500;
+
+/// Last part of the addresses of `world`.
+const WORLD_HOST: u8 = 100;
+
+/// Last part of the addresses of the first node.
+const FIRST_NODE_HOST: u8 = 11;
+
+/// Most nodes of a lab: their addresses lie below that of `world`.
+pub const NODES_MAX: usize = (WORLD_HOST - FIRST_NODE_HOST) as usize;
+
+/// Addresses of the node at position `index` (from 0).
+pub fn node_addresses(index: usize) -> Option<[IpAddr; 2]> {
+    (index < NODES_MAX).then(|| host_addresses(FIRST_NODE_HOST + index as u8))
+}
+
+/// Addresses of `world`.
+pub fn world_addresses() -> [IpAddr; 2] {
+    host_addresses(WORLD_HOST)
+}
+
+fn host_addresses(host: u8) -> [IpAddr; 2] {
+    [
+        IpAddr::V4(Ipv4Addr::new(172, 30, 0, host)),
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0x172, 0x30, 0, 0, 0, 0, host.into())),
+    ]
+}
+
+/// Makes the segment in the network namespace of this thread, unless it is there.
+pub fn create() -> Result<()> {
+    if netlink::index(BRIDGE).is_ok() {
+        return Ok(());
+    }
+    // The segment itself has no addresses; without IPv6 it stays silent. A read-only /proc/sys is not worth failing for.
+    let _ = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
+    let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    let make = || {
+        let mut netlink = Netlink::open()?;
+        netlink.add_bridge(BRIDGE)?;
+        netlink.set_mtu(BRIDGE, MTU)?;
+        netlink.set_up(BRIDGE)
+    };
+    make().map_err(|e| LabError::io("cannot make the underlay bridge", e))
+}
+
+/// Joins the network namespace at `netns` to the segment, under `name` and with `addresses`.
+pub fn join(name: &str, netns: &Path, addresses: &[IpAddr]) -> Result<()> {
+    let port = port_name(name);
+    let namespace = File::open(netns).map_err(|e| LabError::io(netns.display(), e))?;
+    let plug = || {
+        let mut netlink = Netlink::open()?;
+        netlink.add_veth(&port, INTERFACE, &namespace, MTU)?;
+        netlink.set_master(&port, BRIDGE)?;
+        netlink.set_up(&port)
+    };
+    plug().map_err(|e| LabError::io(format_args!("cannot join {name} to the underlay"), e))?;
+    netns::within(netns, || {
+        let mut netlink = Netlink::open()?;
+        netlink.set_up(INTERFACE)?;
+        for address in addresses {
+            let prefix_len = if address.is_ipv4() { 24 } else { 64 };
+            netlink.add_address(INTERFACE, IpNet::new(*address, prefix_len).expect("the length fits the family"))?;
+            netlink.set_default_route(INTERFACE, *address)?;
+        }
+        Ok(())
+    })
+}
+
+/// Takes `name` off the segment. Not being there is not an error.
+pub fn leave(name: &str) {
+    let _ = Netlink::open().and_then(|mut netlink| netlink.remove(&port_name(name)));
+}
+
+/// Interface names have at most 15 bytes, node names up to 253: a long name becomes a hash.
+fn port_name(name: &str) -> String {
+    const NAME_LEN_MAX: usize = 13;
+    if name.len() <= NAME_LEN_MAX {
+        return format!("u-{name}");
+    }
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("u-{:012x}", hash & 0xffff_ffff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_has_its_own_addresses_below_world() {
+        assert_eq!(node_addresses(0).unwrap()[0].to_string(), "172.30.0.11");
+        assert_eq!(node_addresses(1).unwrap()[1].to_string(), "fd00:172:30::c");
+        assert_eq!(node_addresses(NODES_MAX), None);
+        assert_ne!(node_addresses(NODES_MAX - 1).unwrap(), world_addresses());
+    }
+
+    #[test]
+    fn port_names_fit_the_kernel_and_differ() {
+        let long = ["a-node-with-a-long-name-1", "a-node-with-a-long-name-2"].map(port_name);
+        assert_ne!(long[0], long[1]);
+        assert!(long.iter().all(|name| name.len() <= 15));
+        assert_eq!(port_name("node1"), "u-node1");
+    }
+}
