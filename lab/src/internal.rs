@@ -4,7 +4,7 @@
 use crate::error::{LabError, Result};
 use crate::namespaces::{anchor, enter};
 
-/// Runs `podplane lab-internal ARGS...`; gives the exit code.
+/// Runs `podplane lab internal ARGS...`; gives the exit code.
 pub fn run(args: &[String]) -> Result<i32> {
     match args {
         [subcommand, rest @ ..] => match subcommand.as_str() {
@@ -12,8 +12,8 @@ pub fn run(args: &[String]) -> Result<i32> {
             "init" => anchor::run_init(rest),
             "enter" => enter::run(rest),
             "exec" => enter::run_exec(rest),
-            _ => Err(LabError::BadInput(format!("lab-internal: {subcommand:?} is not a subcommand"))),
+            _ => Err(LabError::BadInput(format!("lab internal: {subcommand:?} is not a subcommand"))),
         },
-        [] => Err(LabError::BadInput("lab-internal: no subcommand".into())),
+        [] => Err(LabError::BadInput("lab internal: no subcommand".into())),
     }
 }

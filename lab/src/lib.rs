@@ -5,6 +5,7 @@
 pub mod error;
 pub mod internal;
 pub mod namespaces;
+pub mod probe;
 pub mod record;
 pub mod server;
 pub mod underlay;

@@ -80,7 +80,7 @@ pub fn stop(anchor: ProcessId) -> Result<()> {
     Err(LabError::Failed(format!("process {} of the lab does not end", anchor.pid)))
 }
 
-/// The process behind `lab-internal anchor NAME RUN_DIR root|rootless`: makes the namespaces, starts process 1 in them and
+/// The process behind `lab internal anchor NAME RUN_DIR root|rootless`: makes the namespaces, starts process 1 in them and
 /// prints its process id as seen from outside.
 pub fn run(args: &[String]) -> Result<i32> {
     let [name, run_dir, mode] = args else {
@@ -123,7 +123,7 @@ pub fn run(args: &[String]) -> Result<i32> {
     Ok(0)
 }
 
-/// Process 1 of the lab, behind `lab-internal init NAME RUN_DIR`. Returns when the lab has ended.
+/// Process 1 of the lab, behind `lab internal init NAME RUN_DIR`. Returns when the lab has ended.
 pub fn run_init(args: &[String]) -> Result<i32> {
     let [name, run_dir] = args else {
         return Err(LabError::BadInput("init: NAME RUN_DIR".into()));

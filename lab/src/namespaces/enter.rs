@@ -1,7 +1,7 @@
 //! Going into a lab: from any process outside to a command inside.
 //!
 //! [`command`] gives a command that runs `argv` inside; it can be used like any other. The process that it starts first is
-//! `lab-internal enter`: it joins the namespaces, starts `argv` (a process can join a PID namespace only for its children)
+//! `lab internal enter`: it joins the namespaces, starts `argv` (a process can join a PID namespace only for its children)
 //! and gives back its exit status. If it dies, so does `argv`, by the parent death signal.
 
 use super::internal_command;
@@ -38,7 +38,7 @@ pub fn command(anchor: i32, room: &Room, argv: &[String]) -> Result<Command> {
     Ok(command)
 }
 
-/// The process behind `lab-internal enter ANCHOR ROOM -- ARGV...`; gives the exit code of `argv`.
+/// The process behind `lab internal enter ANCHOR ROOM -- ARGV...`; gives the exit code of `argv`.
 pub fn run(args: &[String]) -> Result<i32> {
     let [anchor, room, separator, argv @ ..] = args else {
         return Err(LabError::BadInput("enter: ANCHOR ROOM -- COMMAND".into()));
@@ -68,7 +68,7 @@ pub fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// The process behind `lab-internal exec ARGV...`: asks to die with its parent, then becomes `argv`.
+/// The process behind `lab internal exec ARGV...`: asks to die with its parent, then becomes `argv`.
 pub fn run_exec(args: &[String]) -> Result<i32> {
     let [program, arguments @ ..] = args else {
         return Err(LabError::BadInput("exec: COMMAND".into()));
@@ -89,7 +89,7 @@ pub fn die_with_parent() -> Result<()> {
 fn helper(program: &str, arguments: &[String]) -> Command {
     // /proc/self/exe is this binary wherever it lies, also when the pod's mount namespace hides its path.
     let mut command = Command::new("/proc/self/exe");
-    command.arg(super::INTERNAL).arg("exec").arg(program).args(arguments);
+    command.args(super::INTERNAL).arg("exec").arg(program).args(arguments);
     command
 }
 

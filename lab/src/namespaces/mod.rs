@@ -1,11 +1,11 @@
 //! Namespaces: making them, entering them, and process 1 of a lab.
 //!
 //! ```text
-//! lab up ── lab-internal anchor ──unshare: user?, mnt, pid, ipc, uts, net──> lab-internal init    process 1, "the anchor"
+//! lab up ── lab internal anchor ──unshare: user?, mnt, pid, ipc, uts, net──> lab internal init    process 1, "the anchor"
 //!                                                                             ├─ podplane node ... (own net namespace)
-//!                                                                             └─ lab-internal pod  (own net, uts, ipc, mnt)
+//!                                                                             └─ lab internal pod  (own net, uts, ipc, mnt)
 //!                                                                                 └─ process 1 of the pod: its command
-//! any lab command ── lab-internal enter ──setns──> the command, inside
+//! any lab command ── lab internal enter ──setns──> the command, inside
 //! ```
 //! Entering and leaving is done by running our own binary again: a fresh process has one thread, which is what the kernel
 //! asks for before it lets a process change its user or mount namespace, and needs no unsafe code between fork and exec.
@@ -20,8 +20,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The hidden subcommand of the `podplane` binary that leads to [`crate::internal::run`].
-pub const INTERNAL: &str = "lab-internal";
+/// The hidden subcommands of the `podplane` binary that leads to [`crate::internal::run`].
+pub const INTERNAL: [&str; 2] = ["lab", "internal"];
 
 /// Our own binary.
 pub fn own_binary() -> Result<PathBuf> {
@@ -31,7 +31,7 @@ pub fn own_binary() -> Result<PathBuf> {
 /// A command that runs our own binary with a hidden subcommand.
 pub fn internal_command(subcommand: &str) -> Result<Command> {
     let mut command = Command::new(own_binary()?);
-    command.arg(INTERNAL).arg(subcommand);
+    command.args(INTERNAL).arg(subcommand);
     Ok(command)
 }
 
