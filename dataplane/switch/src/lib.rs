@@ -1,21 +1,48 @@
 //! The Switch: all forwarding state of one shard as a value. It is given frames, datagrams, table updates and the time; it
 //! edits the frame in place and says where it goes. It owns no descriptor, thread, clock or randomness.
+//!
+//! Start reading at `path`, the life of a frame with all its branching. Around it, each a leaf that decides one thing:
+//!
+//! | module | decides or holds |
+//! |---|---|
+//! | `admit` | who may send what: MAC, source, ARP and ND senders, rogue servers, tunnel peers |
+//! | `answer` | what the switch itself says: ARP, ND, gateway ping, ICMP errors, refusals |
+//! | `flows`, `state` | the conversations of a port, their lifetime and limit |
+//! | `fragments` | which flow a later fragment belongs to |
+//! | `nat` | where a Service leads and how packets are translated |
+//! | `verdict` | what policy says |
+//! | `place` | where an address lives |
+//! | `ports` | what belongs to a port |
+//! | `tables` | compiled intent and local attachment |
+//! | `drop`, `counters` | why frames were discarded; one count per frame |
 
 #![forbid(unsafe_code)]
 
+mod admit;
+mod answer;
 mod counters;
 mod drop;
+mod flows;
+mod fragments;
+mod nat;
+mod path;
+mod place;
+mod ports;
+mod state;
+mod switch;
+mod tables;
+mod verdict;
 
 pub use counters::{AnswerKind, Count, Counters, SwitchCounters};
 pub use drop::DropReason;
+pub use switch::Switch;
+pub use tables::Tables;
 
-use overlay::peers::{PeerId, Peers};
+use overlay::peers::PeerId;
 use overlay::vxlan::Vni;
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
-use wire::{FlowKey, Frame, Instant, MacAddr};
+use wire::{FlowKey, MacAddr};
 
 /// Number of a port, unique on its node and never reused while the node process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,32 +103,6 @@ pub enum Fate {
     Drop(DropReason),
 }
 
-/// Compiled intent and local attachment, as one shard sees it. Immutable; swapped whole.
-#[derive(Debug)]
-pub struct Tables {
-    /// Compiled objects.
-    pub policy: Arc<policy::tables::Tables>,
-    /// Other nodes.
-    pub peers: Arc<Peers>,
-    /// Addresses of the pods attached to this node, whatever the shard.
-    pub local: Arc<HashMap<IpAddr, (ShardId, PortId)>>,
-    /// Shard and number of the host port.
-    pub host: Option<(ShardId, PortId)>,
-}
-
-impl Tables {
-    /// Derives the peers of node `node_name` from the compiled objects.
-    pub fn new(
-        node_name: &str,
-        policy: Arc<policy::tables::Tables>,
-        local: Arc<HashMap<IpAddr, (ShardId, PortId)>>,
-        host: Option<(ShardId, PortId)>,
-    ) -> Tables {
-        let _ = (node_name, policy, local, host);
-        todo!("switch")
-    }
-}
-
 /// What a switch is told once.
 #[derive(Clone, Debug)]
 pub struct SwitchConfig {
@@ -145,92 +146,4 @@ pub struct FlowInfo {
     pub reply_count: (u64, u64),
     /// Time since the last packet.
     pub idle: Duration,
-}
-
-/// All forwarding state of one shard.
-pub struct Switch {
-    config: SwitchConfig,
-}
-
-impl Switch {
-    /// A switch without ports; everything is dropped until tables arrive.
-    pub fn new(config: SwitchConfig) -> Switch {
-        Switch { config }
-    }
-
-    /// The configuration it was made with.
-    pub fn config(&self) -> &SwitchConfig {
-        &self.config
-    }
-
-    /// Swaps the tables; gives back the old ones, to be freed elsewhere. Flows opened under other tables are judged again at
-    /// their next packet.
-    pub fn set_tables(&mut self, tables: Arc<Tables>) -> Option<Arc<Tables>> {
-        let _ = tables;
-        todo!("switch")
-    }
-
-    /// Attaches a port.
-    pub fn add_port(&mut self, port: PortConfig) {
-        let _ = port;
-        todo!("switch")
-    }
-
-    /// Detaches a port and forgets its flows.
-    pub fn remove_port(&mut self, port: PortId) {
-        let _ = port;
-        todo!("switch")
-    }
-
-    /// A frame that a pod sent.
-    pub fn from_pod(&mut self, now: Instant, port: PortId, frame: &mut Frame) -> Fate {
-        let _ = (now, port, frame);
-        todo!("switch")
-    }
-
-    /// A frame that the node itself sent on its host TAP.
-    pub fn from_host(&mut self, now: Instant, port: PortId, frame: &mut Frame) -> Fate {
-        let _ = (now, port, frame);
-        todo!("switch")
-    }
-
-    /// A tunnel datagram from underlay address `sender`: VXLAN header and inner frame. May hold a merged super-frame.
-    pub fn from_peer(&mut self, now: Instant, sender: IpAddr, frame: &mut Frame) -> Fate {
-        let _ = (now, sender, frame);
-        todo!("switch")
-    }
-
-    /// A frame that another shard handed over for a port of this one.
-    pub fn to_port(&mut self, now: Instant, port: PortId, frame: &mut Frame) -> Fate {
-        let _ = (now, port, frame);
-        todo!("switch")
-    }
-
-    /// Counts a frame that the shell itself had to discard (transmit queue full, device gone, datagram truncated).
-    pub fn count_drop(&mut self, reason: DropReason) {
-        let _ = reason;
-        todo!("switch")
-    }
-
-    /// Removes flows whose time has come, at most `budget` entries looked at; returns when to call again.
-    pub fn expire(&mut self, now: Instant, budget: usize) -> Option<Instant> {
-        let _ = (now, budget);
-        todo!("switch")
-    }
-
-    /// The ports of this shard.
-    pub fn ports(&self) -> Vec<PortConfig> {
-        todo!("switch")
-    }
-
-    /// Everything counted so far.
-    pub fn counters(&self) -> SwitchCounters {
-        todo!("switch")
-    }
-
-    /// The flows of every port, at most `max`.
-    pub fn flows(&self, now: Instant, max: usize) -> Vec<FlowInfo> {
-        let _ = (now, max);
-        todo!("switch")
-    }
 }

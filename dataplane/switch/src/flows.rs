@@ -1,0 +1,363 @@
+//! The flow table of one port: its conntrack.
+//!
+//! A flow is known by two keys: the 5-tuple of the opener's packets as they enter this port's table, and the 5-tuple of the
+//! answerer's packets as they enter it. Together they are the translation as well: a packet that matches one key leaves as
+//! the reverse of the other. An index maps the hash of either key to the flow's position; flows lie in one growing vector.
+//!
+//! **Lifetime.** Each state has a queue. A flow is at the back of its state's queue when it enters the state. When it
+//! reaches the front and its time is up it is removed; if packets have refreshed it meanwhile it goes to the back again. So a
+//! packet costs no list operation, a flow is removed between one and two timeouts after its last packet, and a flow whose
+//! time is up is never found, removed or not.
+//!
+//! **Limit.** The table holds at most `flows_max`. A new flow then takes the place of the first flow that is not spared
+//! ([`State::spared`]), in the order of [`State`]: ended and half-open ones first. With none it is refused.
+
+use crate::place::Place;
+use crate::state::{Side, State};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use wire::{FlowKey, Instant, Packet};
+
+const NONE: u32 = u32::MAX;
+
+/// Queue entries looked at for room before a new flow is refused, per state.
+const EVICTION_LOOK_MAX: usize = 8;
+
+/// One conversation.
+#[derive(Clone, Debug)]
+pub(crate) struct Flow {
+    /// The opener's packets as they enter the table.
+    pub(crate) original: FlowKey,
+    /// The answerer's packets as they enter the table.
+    pub(crate) reply: FlowKey,
+    /// Where the end that is not this port's lives.
+    pub(crate) far: Place,
+    /// Tables under which the flow was judged.
+    pub(crate) epoch: u32,
+    /// Whether the attached side opened it; otherwise it came in.
+    pub(crate) opened_here: bool,
+    /// Whether its destination was a Service's.
+    pub(crate) service: bool,
+    fins: u8,
+    state: State,
+    live: bool,
+    last_packet: Instant,
+    /// When it was put at the back of its queue.
+    queued: Instant,
+    /// Frames and bytes by side.
+    counts: [(u64, u64); 2],
+    prev: u32,
+    next: u32,
+}
+
+// The memory target of a flow is 256 bytes including its two index entries.
+const _: () = assert!(size_of::<Flow>() <= 240);
+
+impl Flow {
+    /// A flow that `packet` opens at `now`, judged under `epoch`.
+    pub(crate) fn new(now: Instant, packet: &Packet, original: FlowKey, reply: FlowKey) -> Flow {
+        Flow {
+            original,
+            reply,
+            far: Place::Nowhere(crate::DropReason::NoRoute),
+            epoch: 0,
+            opened_here: true,
+            service: false,
+            fins: 0,
+            state: State::opened_by(packet),
+            live: true,
+            last_packet: now,
+            queued: now,
+            counts: [(0, 0); 2],
+            prev: NONE,
+            next: NONE,
+        }
+    }
+
+    pub(crate) fn key(&self, side: Side) -> &FlowKey {
+        match side {
+            Side::Original => &self.original,
+            Side::Reply => &self.reply,
+        }
+    }
+
+    /// Whether the two directions are anything but the reverse of each other.
+    pub(crate) fn is_translated(&self) -> bool {
+        self.original != self.reply.reverse()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn count(&self, side: Side) -> (u64, u64) {
+        self.counts[side as usize]
+    }
+
+    pub(crate) fn last_packet(&self) -> Instant {
+        self.last_packet
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_since(self.last_packet) >= self.state.timeout()
+    }
+}
+
+/// A flow that was found and the side on which the key matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hit {
+    index: u32,
+    pub(crate) side: Side,
+}
+
+/// Why a flow was not inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InsertError {
+    /// The table is full of flows that are spared.
+    Full,
+    /// Another flow has one of its keys.
+    KeyTaken,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    front: u32,
+    back: u32,
+}
+
+/// All flows of one port.
+#[derive(Debug)]
+pub(crate) struct FlowTable {
+    seed: u64,
+    flows_max: usize,
+    flows: Vec<Flow>,
+    /// First of the unused positions, chained by `next`.
+    unused: u32,
+    len: usize,
+    /// Position and side, packed.
+    index: HashTable<u32>,
+    queues: [Queue; State::ALL.len()],
+}
+
+fn pack(index: u32, side: Side) -> u32 {
+    index << 1 | side as u32
+}
+
+fn unpack(packed: u32) -> Hit {
+    Hit { index: packed >> 1, side: if packed & 1 == 0 { Side::Original } else { Side::Reply } }
+}
+
+impl FlowTable {
+    /// An empty table for at most `flows_max` flows (bounded by 2^30 so that positions can be packed).
+    pub(crate) fn new(seed: u64, flows_max: u32) -> FlowTable {
+        FlowTable {
+            seed,
+            flows_max: flows_max.min(1 << 30) as usize,
+            flows: Vec::new(),
+            unused: NONE,
+            len: 0,
+            index: HashTable::new(),
+            queues: [Queue { front: NONE, back: NONE }; State::ALL.len()],
+        }
+    }
+
+    /// Number of flows.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The flow of packets with `key`. A flow whose time is up is removed instead.
+    #[inline]
+    pub(crate) fn find(&mut self, now: Instant, key: &FlowKey) -> Option<Hit> {
+        let flows = &self.flows;
+        let packed = *self.index.find(key.hash_with(self.seed), |&packed| {
+            let hit = unpack(packed);
+            flows[hit.index as usize].key(hit.side) == key
+        })?;
+        let hit = unpack(packed);
+        if self.flows[hit.index as usize].is_over(now) {
+            self.remove(hit);
+            return None;
+        }
+        Some(hit)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, hit: Hit) -> &Flow {
+        &self.flows[hit.index as usize]
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, hit: Hit) -> &mut Flow {
+        &mut self.flows[hit.index as usize]
+    }
+
+    /// Counts a packet of the flow and moves its state.
+    #[inline]
+    pub(crate) fn see(&mut self, now: Instant, hit: Hit, packet: &Packet, bytes: usize) {
+        let flow = &mut self.flows[hit.index as usize];
+        flow.last_packet = now;
+        let count = &mut flow.counts[hit.side as usize];
+        count.0 += 1;
+        count.1 += bytes as u64;
+        let after = flow.state.after(packet, hit.side, &mut flow.fins);
+        if after != flow.state {
+            self.unqueue(hit.index);
+            self.flows[hit.index as usize].state = after;
+            self.queue(now, hit.index);
+        }
+    }
+
+    /// Counts a packet that belongs to the flow without being one of its own: a later fragment, a related error.
+    pub(crate) fn see_related(&mut self, hit: Hit, bytes: usize) {
+        let count = &mut self.flows[hit.index as usize].counts[hit.side as usize];
+        count.0 += 1;
+        count.1 += bytes as u64;
+    }
+
+    /// Takes in a flow; the hit is its opener's side.
+    pub(crate) fn insert(&mut self, now: Instant, flow: Flow) -> Result<Hit, InsertError> {
+        if self.find(now, &flow.original).is_some()
+            || self.find(now, &flow.reply).is_some()
+            || flow.original == flow.reply
+        {
+            return Err(InsertError::KeyTaken);
+        }
+        if self.len >= self.flows_max && !self.evict(now) {
+            return Err(InsertError::Full);
+        }
+        let index = match self.unused {
+            NONE => {
+                self.flows.push(flow);
+                (self.flows.len() - 1) as u32
+            }
+            index => {
+                self.unused = self.flows[index as usize].next;
+                self.flows[index as usize] = flow;
+                index
+            }
+        };
+        self.len += 1;
+        self.enter(index, Side::Original);
+        self.enter(index, Side::Reply);
+        self.queue(now, index);
+        Ok(Hit { index, side: Side::Original })
+    }
+
+    /// Forgets a flow.
+    pub(crate) fn remove(&mut self, hit: Hit) {
+        debug_assert!(self.flows[hit.index as usize].live, "a hit is used before its flow is removed");
+        self.leave(hit.index, Side::Original);
+        self.leave(hit.index, Side::Reply);
+        self.unqueue(hit.index);
+        let flow = &mut self.flows[hit.index as usize];
+        flow.live = false;
+        flow.next = self.unused;
+        self.unused = hit.index;
+        self.len -= 1;
+    }
+
+    /// Removes flows whose time is up, looking at no more than `budget`, which is lowered by what was looked at.
+    pub(crate) fn expire(&mut self, now: Instant, budget: &mut usize) {
+        for state in State::ALL {
+            while *budget > 0 {
+                let front = self.queues[state as usize].front;
+                if front == NONE || now.saturating_since(self.flows[front as usize].queued) < state.timeout() {
+                    break;
+                }
+                *budget -= 1;
+                if self.flows[front as usize].is_over(now) {
+                    self.remove(Hit { index: front, side: Side::Original });
+                } else {
+                    self.unqueue(front);
+                    self.queue(now, front);
+                }
+            }
+        }
+    }
+
+    /// When the first flow reaches the end of its time, as far as it is known without looking at every one.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        State::ALL
+            .iter()
+            .filter_map(|&state| {
+                let front = self.queues[state as usize].front;
+                (front != NONE).then(|| self.flows[front as usize].queued + state.timeout())
+            })
+            .min()
+    }
+
+    /// All flows, in no order of meaning but the same in every run.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.iter().filter(|flow| flow.live)
+    }
+
+    /// Makes room for one flow; false if every flow looked at is spared.
+    fn evict(&mut self, now: Instant) -> bool {
+        for state in State::ALL {
+            let mut candidate = self.queues[state as usize].front;
+            for _ in 0..EVICTION_LOOK_MAX {
+                if candidate == NONE {
+                    break;
+                }
+                let flow = &self.flows[candidate as usize];
+                if now.saturating_since(flow.last_packet) >= state.spared() {
+                    self.remove(Hit { index: candidate, side: Side::Original });
+                    return true;
+                }
+                candidate = flow.next;
+            }
+        }
+        false
+    }
+
+    fn enter(&mut self, index: u32, side: Side) {
+        let (flows, seed) = (&self.flows, self.seed);
+        let hash = flows[index as usize].key(side).hash_with(seed);
+        self.index.insert_unique(hash, pack(index, side), |&packed| {
+            let hit = unpack(packed);
+            flows[hit.index as usize].key(hit.side).hash_with(seed)
+        });
+    }
+
+    fn leave(&mut self, index: u32, side: Side) {
+        let (flows, seed) = (&self.flows, self.seed);
+        let hash = flows[index as usize].key(side).hash_with(seed);
+        let hash_of = |packed: &u32| {
+            let hit = unpack(*packed);
+            flows[hit.index as usize].key(hit.side).hash_with(seed)
+        };
+        if let Entry::Occupied(entry) = self.index.entry(hash, |&packed| packed == pack(index, side), hash_of) {
+            entry.remove();
+        }
+    }
+
+    fn queue(&mut self, now: Instant, index: u32) {
+        let state = self.flows[index as usize].state;
+        let back = self.queues[state as usize].back;
+        let flow = &mut self.flows[index as usize];
+        flow.queued = now;
+        flow.prev = back;
+        flow.next = NONE;
+        match back {
+            NONE => self.queues[state as usize].front = index,
+            back => self.flows[back as usize].next = index,
+        }
+        self.queues[state as usize].back = index;
+    }
+
+    fn unqueue(&mut self, index: u32) {
+        let Flow { state, prev, next, .. } = self.flows[index as usize];
+        match prev {
+            NONE => self.queues[state as usize].front = next,
+            prev => self.flows[prev as usize].next = next,
+        }
+        match next {
+            NONE => self.queues[state as usize].back = prev,
+            next => self.flows[next as usize].prev = prev,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Which packets a flow's packets become: the Service's backend instead of its address, a source of our choice where two
+//! flows would look alike to the answerer. The plan is a flow's reply key; applying it is one rewrite per packet.
+//!
+//! Echo keys. Both directions of an echo carry the same identifier. So that a request of the answerer is not taken for a
+//! reply, a key holds a request's identifier as its source port and a reply's as its destination port, the other being 0.
+
+use crate::DropReason;
+use crate::flows::{Flow, FlowTable};
+use crate::path::Context;
+use crate::state::Side;
+use policy::tables::Backend;
+use std::net::IpAddr;
+use wire::{FlowKey, Fragment, Frame, IcmpKind, Instant, L4, Packet, Protocol, edit};
+
+/// Source ports tried before a flow is refused. At a table of 65,000 flows to one backend, half of all ports are taken and
+/// 32 tries fail once in 4 billion times.
+const SOURCE_PORT_TRIES_MAX: u64 = 32;
+
+/// First source port that is given to a translated flow; those below are for privileged programs.
+const SOURCE_PORT_MIN: u16 = 1024;
+
+/// How a packet is matched against flows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Role {
+    /// A packet of a flow of its own.
+    Own(FlowKey),
+    /// A later fragment: of the flow of its first fragment.
+    Fragment,
+    /// An error about a packet of the flow whose packets in the error's direction have one of these keys.
+    Error([Option<FlowKey>; 2]),
+}
+
+impl Role {
+    pub(crate) fn of(packet: &Packet) -> Role {
+        if let Fragment::Later { .. } = packet.fragment {
+            return Role::Fragment;
+        }
+        let key = packet.flow();
+        match packet.l4 {
+            L4::Icmp { meaning: IcmpKind::Error { quoted: None }, .. } => Role::Error([None, None]),
+            L4::Icmp { meaning: IcmpKind::Error { quoted: Some(quoted) }, .. } => {
+                let back = quoted.reverse();
+                if is_icmp(back.protocol) {
+                    Role::Error([Some(echo_reply(back)), Some(echo_request(back))])
+                } else {
+                    Role::Error([Some(back), None])
+                }
+            }
+            L4::Icmp { meaning: IcmpKind::EchoRequest { .. }, .. } => Role::Own(echo_request(key)),
+            L4::Icmp { meaning: IcmpKind::EchoReply { .. }, .. } => Role::Own(echo_reply(key)),
+            _ => Role::Own(key),
+        }
+    }
+}
+
+fn is_icmp(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::ICMP | Protocol::ICMPV6)
+}
+
+fn echo_request(mut key: FlowKey) -> FlowKey {
+    key.dst_port = 0;
+    key
+}
+
+fn echo_reply(mut key: FlowKey) -> FlowKey {
+    key.src_port = 0;
+    key
+}
+
+/// The key as a packet shows it: the identifier on both sides of an echo.
+fn on_the_wire(mut key: FlowKey) -> FlowKey {
+    if is_icmp(key.protocol) {
+        let id = key.src_port | key.dst_port;
+        (key.src_port, key.dst_port) = (id, id);
+    }
+    key
+}
+
+/// Where the packets of a flow to open are sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) addr: IpAddr,
+    pub(crate) port: u16,
+    /// Whether a Service led there.
+    pub(crate) service: bool,
+}
+
+/// Finds out where packets with `key` are sent; the error says why a Service does not take them.
+pub(crate) fn find_target(cx: &Context<'_>, key: &FlowKey) -> Result<Target, DropReason> {
+    let policy = &cx.tables.policy;
+    let dst = key.dst();
+    match policy.find_service(dst, key.protocol, key.dst_port) {
+        Some(service) => match policy.choose_backend(service, dst, key.hash_with(cx.config.seed)) {
+            Some(Backend { addr, port }) => Ok(Target { addr, port, service: true }),
+            None => Err(DropReason::NoBackend),
+        },
+        None if policy.is_virtual(dst) => Err(DropReason::NoSuchServicePort),
+        None => Ok(Target { addr: dst, port: key.dst_port, service: false }),
+    }
+}
+
+/// Whether packets with key `original` may still be sent to where `reply` comes from.
+pub(crate) fn is_still_target(cx: &Context<'_>, original: &FlowKey, reply: &FlowKey, service: bool) -> bool {
+    let policy = &cx.tables.policy;
+    match policy.find_service(original.dst(), original.protocol, original.dst_port) {
+        Some(index) => service && policy.is_backend(index, Backend { addr: reply.src(), port: reply.src_port }),
+        None => !service && !policy.is_virtual(original.dst()),
+    }
+}
+
+/// The key of the answers to packets `original` once they are sent to `target` from the address `src`. Another source port
+/// is chosen if another flow's answers look the same (S15, S16); `None` if no free one is found.
+pub(crate) fn plan_reply(
+    now: Instant,
+    flows: &mut FlowTable,
+    original: &FlowKey,
+    target: &Target,
+    src: IpAddr,
+) -> Option<FlowKey> {
+    let answers_to = |src_port| FlowKey::new(original.protocol, target.addr, target.port, src, src_port);
+    let reply = answers_to(original.src_port);
+    if flows.find(now, &reply).is_none() {
+        return Some(reply);
+    }
+    if original.src_port == 0 {
+        return None;
+    }
+    let start = original.hash_with(u64::from(original.src_port));
+    let range = u64::from(u16::MAX - SOURCE_PORT_MIN) + 1;
+    (0..SOURCE_PORT_TRIES_MAX)
+        .map(|n| answers_to(SOURCE_PORT_MIN + (start.wrapping_add(n * 7_919) % range) as u16))
+        .find(|reply| flows.find(now, reply).is_none())
+}
+
+/// Makes a packet that travels on `side` of `flow` what it is on the other end; the view follows.
+#[inline]
+pub(crate) fn apply(flow: &Flow, side: Side, role: &Role, packet: &mut Packet, frame: &mut Frame) {
+    if flow.is_translated() {
+        let to = flow.key(side.other()).reverse();
+        match role {
+            Role::Own(_) | Role::Fragment => rewrite(packet, frame, &on_the_wire(to)),
+            Role::Error(_) => rewrite_error(flow, side, &to, packet, frame),
+        }
+    }
+}
+
+/// The quote becomes what the receiver of the error had sent; the error's own source is translated only if it is the other
+/// end of the flow and not a router on the way (S17).
+fn rewrite_error(flow: &Flow, side: Side, to: &FlowKey, packet: &mut Packet, frame: &mut Frame) {
+    let quoted = on_the_wire(*flow.key(side.other()));
+    edit::rewrite_quoted(frame, packet, &quoted);
+    let from_the_end = packet.src == flow.key(side).src();
+    let src = if from_the_end { to.src() } else { packet.src };
+    rewrite(packet, frame, &FlowKey::new(packet.protocol, src, 0, to.dst(), 0));
+    if let L4::Icmp { meaning, .. } = &mut packet.l4 {
+        *meaning = IcmpKind::Error { quoted: Some(quoted) };
+    }
+}
+
+fn rewrite(packet: &mut Packet, frame: &mut Frame, to: &FlowKey) {
+    edit::rewrite(frame, packet, to);
+    packet.src = to.src();
+    packet.dst = to.dst();
+    match &mut packet.l4 {
+        L4::Tcp { src_port, dst_port, .. } | L4::Udp { src_port, dst_port } | L4::Sctp { src_port, dst_port, .. } => {
+            (*src_port, *dst_port) = (to.src_port, to.dst_port);
+        }
+        L4::Icmp { meaning: IcmpKind::EchoRequest { id } | IcmpKind::EchoReply { id }, .. } => *id = to.src_port,
+        L4::Icmp { .. } | L4::Other => {}
+    }
+}

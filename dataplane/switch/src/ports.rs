@@ -1,0 +1,123 @@
+//! The ports of one shard and what belongs to each: its flows, its fragment notes, its counters, its right to errors.
+
+use crate::answer::Bucket;
+use crate::counters::Counters;
+use crate::flows::FlowTable;
+use crate::fragments::Fragments;
+use crate::path::Context;
+use crate::{PortConfig, PortId, PortKind, SwitchConfig};
+use hashbrown::HashMap;
+use policy::tables::{PodIndex, Tables};
+use std::net::IpAddr;
+
+/// One attached port.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) config: PortConfig,
+    /// The pod that is attached, as the tables in force number it; `None` while they do not know it, and for the host port.
+    pub(crate) pod: Option<PodIndex>,
+    pub(crate) flows: FlowTable,
+    pub(crate) fragments: Fragments,
+    pub(crate) errors: Bucket,
+    pub(crate) counters: Counters,
+}
+
+impl Port {
+    fn new(config: PortConfig, switch: &SwitchConfig) -> Port {
+        // Each port hashes differently, so a collision found on one is none on another.
+        let seed = switch.seed ^ u64::from(config.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Port {
+            config,
+            pod: None,
+            flows: FlowTable::new(seed, switch.flows_per_port_max),
+            fragments: Fragments::new(seed),
+            errors: Bucket::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn is_host(&self) -> bool {
+        self.config.kind == PortKind::Host
+    }
+
+    /// Whether `addr` is one of the attached side.
+    #[inline]
+    pub(crate) fn owns(&self, addr: IpAddr) -> bool {
+        self.config.addresses.contains(&addr)
+    }
+
+    /// Whether traffic may be judged at all: a pod needs an entry in the tables (N13), the host port needs tables.
+    pub(crate) fn is_ready(&self, cx: &Context<'_>) -> bool {
+        match self.config.kind {
+            PortKind::Pod { .. } => self.pod.is_some(),
+            PortKind::Host => cx.epoch > 0,
+        }
+    }
+
+    /// Finds the attached pod in `tables`.
+    pub(crate) fn identify(&mut self, tables: &Tables) {
+        self.pod = match &self.config.kind {
+            PortKind::Pod { namespace, name } => tables.find_pod(namespace, name),
+            PortKind::Host => None,
+        };
+    }
+}
+
+/// All ports of a shard, by slot and by number.
+#[derive(Debug, Default)]
+pub(crate) struct Ports {
+    slots: Vec<Port>,
+    by_id: HashMap<PortId, usize>,
+}
+
+impl Ports {
+    /// Attaches a port; one of the same number is replaced.
+    pub(crate) fn add(&mut self, config: PortConfig, switch: &SwitchConfig, tables: &Tables) -> Option<Port> {
+        let replaced = self.remove(config.id);
+        self.by_id.insert(config.id, self.slots.len());
+        let mut port = Port::new(config, switch);
+        port.identify(tables);
+        self.slots.push(port);
+        replaced
+    }
+
+    /// Detaches a port; slots may change.
+    pub(crate) fn remove(&mut self, id: PortId) -> Option<Port> {
+        let slot = self.by_id.remove(&id)?;
+        let port = self.slots.swap_remove(slot);
+        if let Some(moved) = self.slots.get(slot) {
+            self.by_id.insert(moved.config.id, slot);
+        }
+        Some(port)
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, id: PortId) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, slot: usize) -> &Port {
+        &self.slots[slot]
+    }
+
+    #[inline]
+    pub(crate) fn at_mut(&mut self, slot: usize) -> &mut Port {
+        &mut self.slots[slot]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Port> {
+        self.slots.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Port> {
+        self.slots.iter_mut()
+    }
+
+    /// The ports in order of their numbers.
+    pub(crate) fn sorted(&self) -> Vec<&Port> {
+        let mut ports: Vec<&Port> = self.slots.iter().collect();
+        ports.sort_by_key(|port| port.config.id);
+        ports
+    }
+}

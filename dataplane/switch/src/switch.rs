@@ -1,0 +1,197 @@
+//! The Switch as its shell sees it: the ways in, each with its count, and what can be asked of it.
+
+use crate::counters::{Counters, SwitchCounters};
+use crate::path::{self, Context, Step, Stop};
+use crate::ports::Ports;
+use crate::state::Side;
+use crate::{DropReason, Exit, Fate, FlowInfo, PortConfig, PortId, SwitchConfig, Tables};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::{Frame, Instant};
+
+/// Flows are forgotten at most this much later than they could be, so that a shell is not woken for every single one.
+const EXPIRY_STEP: Duration = Duration::from_secs(1);
+
+/// All forwarding state of one shard.
+#[derive(Debug)]
+pub struct Switch {
+    config: SwitchConfig,
+    tables: Arc<Tables>,
+    /// Number of table swaps so far.
+    epoch: u32,
+    ports: Ports,
+    tunnel: Counters,
+    handover: Counters,
+    detached: Counters,
+    shell: [u64; DropReason::COUNT],
+}
+
+impl Switch {
+    /// A switch without ports; everything is dropped until tables arrive.
+    pub fn new(config: SwitchConfig) -> Switch {
+        Switch {
+            config,
+            tables: Arc::new(Tables::empty()),
+            epoch: 0,
+            ports: Ports::default(),
+            tunnel: Counters::default(),
+            handover: Counters::default(),
+            detached: Counters::default(),
+            shell: [0; DropReason::COUNT],
+        }
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &SwitchConfig {
+        &self.config
+    }
+
+    /// Swaps the tables; gives back the old ones, to be freed elsewhere. Flows opened under other tables are judged again at
+    /// their next packet.
+    pub fn set_tables(&mut self, tables: Arc<Tables>) -> Option<Arc<Tables>> {
+        let old = std::mem::replace(&mut self.tables, tables);
+        let first = self.epoch == 0;
+        self.epoch = self.epoch.wrapping_add(1).max(1);
+        for port in self.ports.iter_mut() {
+            port.identify(&self.tables.policy);
+        }
+        (!first).then_some(old)
+    }
+
+    /// Attaches a port. One with the same number is replaced and its flows are forgotten.
+    pub fn add_port(&mut self, port: PortConfig) {
+        if let Some(replaced) = self.ports.add(port, &self.config, &self.tables.policy) {
+            self.detached.merge(&replaced.counters);
+        }
+    }
+
+    /// Detaches a port and forgets its flows.
+    pub fn remove_port(&mut self, port: PortId) {
+        if let Some(removed) = self.ports.remove(port) {
+            self.detached.merge(&removed.counters);
+        }
+    }
+
+    /// A frame that a pod sent.
+    #[inline]
+    pub fn from_pod(&mut self, now: Instant, port: PortId, frame: &mut Frame) -> Fate {
+        let bytes = frame.len();
+        let Some(slot) = self.ports.find(port) else {
+            let fate = Fate::Drop(DropReason::PortGone);
+            self.detached.count(bytes, fate, None);
+            return fate;
+        };
+        let (cx, ports) = self.context(now);
+        let step = path::from_port(&cx, ports, slot, frame);
+        self.conclude(step, frame, bytes, |switch| &mut switch.ports.at_mut(slot).counters)
+    }
+
+    /// A frame that the node itself sent on its host TAP.
+    #[inline]
+    pub fn from_host(&mut self, now: Instant, port: PortId, frame: &mut Frame) -> Fate {
+        // The same stages; what differs is decided by the kind of the port.
+        self.from_pod(now, port, frame)
+    }
+
+    /// A tunnel datagram from underlay address `sender`: VXLAN header and inner frame. May hold a merged super-frame.
+    #[inline]
+    pub fn from_peer(&mut self, now: Instant, sender: IpAddr, frame: &mut Frame) -> Fate {
+        let bytes = frame.len();
+        let (cx, ports) = self.context(now);
+        let step = path::from_peer(&cx, ports, sender, frame);
+        self.conclude(step, frame, bytes, |switch| &mut switch.tunnel)
+    }
+
+    /// A frame that another shard handed over for a port of this one.
+    #[inline]
+    pub fn to_port(&mut self, now: Instant, port: PortId, frame: &mut Frame) -> Fate {
+        let bytes = frame.len();
+        let (cx, ports) = self.context(now);
+        let step = path::from_shard(&cx, ports, port, frame);
+        self.conclude(step, frame, bytes, |switch| &mut switch.handover)
+    }
+
+    /// Counts a frame that the shell itself had to discard (transmit queue full, device gone, datagram truncated).
+    pub fn count_drop(&mut self, reason: DropReason) {
+        self.shell[reason as usize] += 1;
+    }
+
+    /// Removes flows whose time has come, at most `budget` entries looked at; returns when to call again.
+    pub fn expire(&mut self, now: Instant, budget: usize) -> Option<Instant> {
+        let mut left = budget;
+        let mut next: Option<Instant> = None;
+        for port in self.ports.iter_mut() {
+            port.flows.expire(now, &mut left);
+            next = [next, port.flows.next_expiry()].into_iter().flatten().min();
+        }
+        let soonest = if left == 0 { now } else { now + EXPIRY_STEP };
+        next.map(|at| at.max(soonest))
+    }
+
+    /// The ports of this shard, in order of their numbers.
+    pub fn ports(&self) -> Vec<PortConfig> {
+        self.ports.sorted().into_iter().map(|port| port.config.clone()).collect()
+    }
+
+    /// Everything counted so far.
+    pub fn counters(&self) -> SwitchCounters {
+        SwitchCounters {
+            ports: self.ports.sorted().into_iter().map(|port| (port.config.id, port.counters.clone())).collect(),
+            tunnel: self.tunnel.clone(),
+            handover: self.handover.clone(),
+            detached: self.detached.clone(),
+            shell: DropReason::ALL.iter().map(|&r| (r, self.shell[r as usize])).filter(|(_, n)| *n > 0).collect(),
+            flows: self.ports.iter().map(|port| port.flows.len()).sum(),
+        }
+    }
+
+    /// The flows of every port, at most `max`.
+    pub fn flows(&self, now: Instant, max: usize) -> Vec<FlowInfo> {
+        let of_port = |port: &crate::ports::Port| {
+            let id = port.config.id;
+            port.flows
+                .iter()
+                .map(move |flow| FlowInfo {
+                    port: id,
+                    original: flow.original,
+                    reply: flow.reply,
+                    state: flow.state().name(),
+                    original_count: flow.count(Side::Original),
+                    reply_count: flow.count(Side::Reply),
+                    idle: now.saturating_since(flow.last_packet()),
+                })
+                .collect::<Vec<_>>()
+        };
+        self.ports.sorted().into_iter().flat_map(of_port).take(max).collect()
+    }
+
+    #[inline]
+    fn context(&mut self, now: Instant) -> (Context<'_>, &mut Ports) {
+        let Switch { config, tables, epoch, ports, .. } = self;
+        (Context { config, tables, epoch: *epoch, now }, ports)
+    }
+
+    /// Turns the end of a frame's way into its fate and counts it once.
+    #[inline]
+    fn conclude(
+        &mut self,
+        step: Step<Exit>,
+        frame: &Frame,
+        bytes: usize,
+        counters: impl FnOnce(&mut Switch) -> &mut Counters,
+    ) -> Fate {
+        let (fate, answer) = match step {
+            Ok(exit) => (Fate::Forward(exit), None),
+            Err(Stop::Answer(kind, exit)) => (Fate::Answer(exit), Some(kind)),
+            Err(Stop::Drop(reason)) => (Fate::Drop(reason), None),
+        };
+        counters(self).count(bytes, fate, answer);
+        if let Fate::Forward(Exit::Port(port)) | Fate::Answer(Exit::Port(port)) = fate
+            && let Some(slot) = self.ports.find(port)
+        {
+            self.ports.at_mut(slot).counters.delivered.add(frame.len());
+        }
+        fate
+    }
+}

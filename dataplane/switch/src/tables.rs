@@ -1,0 +1,77 @@
+//! Compiled intent together with what is attached to this node, as one shard sees it.
+
+use crate::{PortId, ShardId};
+use overlay::peers::{Peer, PeerId, Peers, derive_vtep_mac};
+use policy::tables::NodeIndex;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Compiled intent and local attachment, as one shard sees it. Immutable; swapped whole.
+#[derive(Debug)]
+pub struct Tables {
+    /// Compiled objects.
+    pub policy: Arc<policy::tables::Tables>,
+    /// Other nodes.
+    pub peers: Arc<Peers>,
+    /// Addresses of the pods attached to this node, whatever the shard.
+    pub local: Arc<HashMap<IpAddr, (ShardId, PortId)>>,
+    /// Shard and number of the host port.
+    pub host: Option<(ShardId, PortId)>,
+    /// This node's own entry; a node that no object describes has none.
+    own: Option<NodeIndex>,
+    /// By node index; `None` for this node and for nodes without an address.
+    peer_of_node: Vec<Option<PeerId>>,
+}
+
+impl Tables {
+    /// Derives the peers of node `node_name` from the compiled objects.
+    pub fn new(
+        node_name: &str,
+        policy: Arc<policy::tables::Tables>,
+        local: Arc<HashMap<IpAddr, (ShardId, PortId)>>,
+        host: Option<(ShardId, PortId)>,
+    ) -> Tables {
+        let own = policy.find_node(node_name);
+        let mut peers = Vec::new();
+        let mut peer_of_node = Vec::with_capacity(policy.nodes.len());
+        for (index, node) in policy.nodes.iter().enumerate() {
+            if own == Some(NodeIndex(index as u32)) || node.addresses.is_empty() {
+                peer_of_node.push(None);
+                continue;
+            }
+            peer_of_node.push(Some(PeerId(peers.len() as u32)));
+            peers.push(Peer {
+                name: node.name.to_string(),
+                underlay: node.addresses.clone(),
+                vtep_mac: node.vtep_mac.unwrap_or_else(|| derive_vtep_mac(&node.name)),
+                pod_cidrs: node.pod_cidrs.clone(),
+            });
+        }
+        Tables { policy, peers: Arc::new(Peers::new(peers)), local, host, own, peer_of_node }
+    }
+
+    /// No objects and nothing attached.
+    pub(crate) fn empty() -> Tables {
+        Tables {
+            policy: Arc::default(),
+            peers: Arc::default(),
+            local: Arc::default(),
+            host: None,
+            own: None,
+            peer_of_node: Vec::new(),
+        }
+    }
+
+    pub(crate) fn peer_of_node(&self, node: NodeIndex) -> Option<PeerId> {
+        self.peer_of_node.get(node.0 as usize).copied().flatten()
+    }
+
+    pub(crate) fn is_own_address(&self, addr: IpAddr) -> bool {
+        self.own.is_some_and(|own| self.policy.nodes[own.0 as usize].addresses.contains(&addr))
+    }
+
+    pub(crate) fn is_own_pod_range(&self, addr: IpAddr) -> bool {
+        self.own.is_some_and(|own| self.policy.nodes[own.0 as usize].pod_cidrs.iter().any(|cidr| cidr.contains(&addr)))
+    }
+}
