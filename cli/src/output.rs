@@ -99,6 +99,11 @@ pub(crate) fn warn(text: &str) {
     let _ = writeln!(err, "{label} {text}");
 }
 
+/// Says on standard error what a long command is doing.
+pub(crate) fn progress(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "==> {text}");
+}
+
 fn paint(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -13,6 +13,9 @@ pub(crate) enum PolicyCommand {
 
 /// Arguments of `podplane policy matrix`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  podplane policy matrix -f manifests/
+  podplane policy matrix -f manifests/ --port TCP/5432 --port UDP/53 --family 6 -o json")]
 pub(crate) struct MatrixArgs {
     #[command(flatten)]
     manifests: ManifestArgs,

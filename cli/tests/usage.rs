@@ -1,0 +1,67 @@
+//! The command line's promises that need no lab: exit codes, help, completions, readers that go away.
+
+mod support;
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use support::{PODPLANE, podplane, stdout, text};
+
+#[test]
+fn bad_usage_is_exit_code_2() {
+    for args in [&["nonsense"][..], &["lab", "nonsense"], &["check"], &["completions", "tcsh"], &["-o", "xml", "check"]]
+    {
+        assert_eq!(podplane(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn the_version_is_printed() {
+    assert_eq!(stdout(podplane(&["--version"])), format!("podplane {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn help_has_examples() {
+    for args in [&["--help"][..], &["check", "--help"], &["policy", "matrix", "--help"], &["completions", "--help"]] {
+        let help = stdout(podplane(args));
+        assert!(help.contains("Examples:") && help.contains("podplane"), "{args:?}: {help}");
+    }
+}
+
+#[test]
+fn completions_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(podplane(&["completions", shell]));
+        assert!(script.contains("policy") && script.contains("matrix"), "{shell}: {script}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = Command::new(PODPLANE)
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("podplane runs");
+    drop(child.stdout.take());
+    let mut errors = String::new();
+    child.stderr.take().expect("stderr is piped").read_to_string(&mut errors).expect("stderr is text");
+    assert_eq!((child.wait().expect("it ends").code(), errors.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn an_unreadable_file_is_bad_input_that_is_named() {
+    for command in [&["check"][..], &["policy", "matrix"]] {
+        let mut args = command.to_vec();
+        args.extend(["-f", "/nonexistent/pods.yaml"]);
+        let output = podplane(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains("/nonexistent/pods.yaml"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn no_colour_without_a_terminal() {
+    assert!(!podplane(&["check", "-f", "/nonexistent"]).stderr.contains(&0x1b));
+    assert!(!podplane(&["--help"]).stdout.contains(&0x1b));
+}
