@@ -1,6 +1,7 @@
 //! The hidden subcommands of the `podplane` binary: what a lab starts inside of namespaces is this binary again, which
 //! needs no unsafe code between fork and exec and no second file to install.
 
+use crate::bench;
 use crate::error::{LabError, Result};
 use crate::namespaces::{anchor, enter};
 
@@ -10,6 +11,7 @@ pub fn run(args: &[String]) -> Result<i32> {
         [subcommand, rest @ ..] => match subcommand.as_str() {
             "anchor" => anchor::run(rest),
             "init" => anchor::run_init(rest),
+            "bench" => bench::peer::run(rest),
             "enter" => enter::run(rest),
             "exec" => enter::run_exec(rest),
             _ => Err(LabError::BadInput(format!("lab internal: {subcommand:?} is not a subcommand"))),

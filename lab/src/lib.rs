@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod error;
 pub mod internal;
 pub mod namespaces;

@@ -7,6 +7,8 @@ use lab::error::LabError;
 /// Subcommands of `podplane lab`.
 #[derive(Subcommand)]
 pub(crate) enum LabCommand {
+    /// podplane next to the kernel's bridge and VXLAN, in one run
+    Bench(super::bench::BenchArgs),
     /// What a lab runs inside of its namespaces; not for people
     #[command(hide = true)]
     Internal {
@@ -17,8 +19,9 @@ pub(crate) enum LabCommand {
 }
 
 /// Runs a lab command.
-pub(crate) fn run(command: LabCommand, _context: &Context) -> Result<Answer, Failure> {
+pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Failure> {
     match command {
+        LabCommand::Bench(args) => super::bench::run(args, context),
         // The exit code is that of the command inside, whatever it is.
         LabCommand::Internal { args } => std::process::exit(lab::internal::run(&args).map_err(failure)?),
     }

@@ -1,5 +1,6 @@
 //! The commands, one file per family. Each has its arguments and a `run` that gives an [`Answer`] or a [`Failure`].
 
+mod bench;
 mod check;
 mod completions;
 mod lab;

@@ -4,7 +4,7 @@
 //! by side.
 
 // Every test crate includes this module and uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use serde_json::Value;
 use std::fs::{self, File};

@@ -1,0 +1,36 @@
+//! `podplane lab bench`: podplane next to the kernel's bridge and VXLAN in one run.
+
+use crate::output::{self, Answer, Context, Failure};
+use clap::Args;
+use lab::bench::{self, Options};
+
+/// Arguments of `podplane lab bench`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab bench --quick
+  podplane lab bench -o json > bench.json")]
+pub(crate) struct BenchArgs {
+    /// One round of one second each: enough to see whether something broke
+    #[arg(long)]
+    quick: bool,
+    /// Rounds; medians of them are compared
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100), conflicts_with = "quick")]
+    rounds: Option<u16>,
+    /// Seconds per measurement
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=600), conflicts_with = "quick")]
+    seconds: Option<u32>,
+}
+
+/// Runs the bench.
+pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Answer, Failure> {
+    let mut options = if args.quick { Options::QUICK } else { Options::FULL };
+    if let Some(rounds) = args.rounds {
+        options.rounds = rounds.into();
+    }
+    if let Some(seconds) = args.seconds {
+        options.seconds = seconds;
+    }
+    let report = bench::run(options, &mut output::progress).map_err(|error| Failure::Failed(error.to_string()))?;
+    context.show(&report, |report| report.table())?;
+    Ok(Answer::Yes)
+}
