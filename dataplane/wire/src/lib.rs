@@ -7,11 +7,14 @@
 #![forbid(unsafe_code)]
 
 pub mod arp;
+pub mod build;
 pub mod checksum;
 pub mod craft;
+mod describe;
 pub mod edit;
 pub mod ethernet;
 mod flow;
+pub mod fragment;
 mod frame;
 mod headers;
 pub mod icmp;
@@ -33,6 +36,7 @@ pub mod udp;
 
 pub use arp::{ArpOperation, ArpPacket};
 pub use craft::IcmpError;
+pub use describe::describe;
 pub use ethernet::{EtherType, Ethernet};
 pub use flow::{FlowKey, Protocol};
 pub use frame::{FRAME_MAX_BYTES, Frame, HEADROOM_BYTES};
