@@ -1,40 +1,37 @@
 //! What a dataplane has counted since it started, summed over its shards.
 
-use switch::{DropReason, PortId};
+use switch::SwitchCounters;
 
-/// Sums over all shards. `frames_in` equals `forwarded + answered` plus the sum of `drops`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Sums over all shards.
+#[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// Frames that were handed to the switch.
-    pub frames_in: u64,
-    /// Frames that were sent on.
-    pub forwarded: u64,
-    /// Frames that were turned into an answer.
-    pub answered: u64,
-    /// Frames that were discarded, by reason; reasons that never occurred are absent.
-    pub drops: Vec<(DropReason, u64)>,
-    /// What went through each port, by number.
-    pub ports: Vec<(PortId, PortCounters)>,
+    /// Fates of frames, by port and in total; balanced as [`SwitchCounters`] says.
+    pub switch: SwitchCounters,
     /// What the kernel did with our reads and writes.
     pub io: IoCounters,
 }
 
-/// Traffic of one port, as seen from the switch. A super-frame counts once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortCounters {
-    /// Frames read from the port.
-    pub rx_frames: u64,
-    /// Bytes of those frames.
-    pub rx_bytes: u64,
-    /// Frames written to the port.
-    pub tx_frames: u64,
-    /// Bytes of those frames.
-    pub tx_bytes: u64,
-    /// Frames that the port's device did not take.
-    pub tx_dropped: u64,
+impl Counters {
+    /// Adds those of another shard. Ports stay apart, in order of their numbers: a port lives on one shard.
+    pub(crate) fn merge(&mut self, other: Counters) {
+        let SwitchCounters { ports, tunnel, handover, detached, shell, flows } = other.switch;
+        self.switch.ports.extend(ports);
+        self.switch.ports.sort_by_key(|(id, _)| *id);
+        self.switch.tunnel.merge(&tunnel);
+        self.switch.handover.merge(&handover);
+        self.switch.detached.merge(&detached);
+        for (reason, count) in shell {
+            match self.switch.shell.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, sum)) => *sum += count,
+                None => self.switch.shell.push((reason, count)),
+            }
+        }
+        self.switch.flows += flows;
+        self.io.merge(&other.io);
+    }
 }
 
-/// What happened at the system calls of the tunnel and of the handover between shards.
+/// What happened at the system calls of the tunnel and of the ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoCounters {
     /// Tunnel datagrams received, after UDP_GRO was undone.
@@ -45,16 +42,28 @@ pub struct IoCounters {
     pub tunnel_tx_datagrams: u64,
     /// Send calls; the ratio to the datagrams is what UDP_SEGMENT gains.
     pub tunnel_tx_calls: u64,
-    /// Datagrams that the kernel did not take: socket buffer full.
+    /// Send calls that found the socket buffer full.
     pub tunnel_tx_full: u64,
-    /// Datagrams larger than the path MTU that the kernel has learned.
+    /// Send calls that the kernel refused because it has learned of a path MTU that is smaller.
     pub tunnel_tx_too_big: u64,
-    /// ICMP errors that came back (port or host unreachable).
+    /// Calls that returned an ICMP error (port, host or network unreachable).
     pub tunnel_unreachable: u64,
     /// Other errors of a tunnel socket.
     pub tunnel_errors: u64,
-    /// Frames that another shard's queue had no room for.
-    pub handover_full: u64,
     /// Ports whose device went away under us.
     pub ports_lost: u64,
+}
+
+impl IoCounters {
+    fn merge(&mut self, other: &IoCounters) {
+        self.tunnel_rx_datagrams += other.tunnel_rx_datagrams;
+        self.tunnel_rx_calls += other.tunnel_rx_calls;
+        self.tunnel_tx_datagrams += other.tunnel_tx_datagrams;
+        self.tunnel_tx_calls += other.tunnel_tx_calls;
+        self.tunnel_tx_full += other.tunnel_tx_full;
+        self.tunnel_tx_too_big += other.tunnel_tx_too_big;
+        self.tunnel_unreachable += other.tunnel_unreachable;
+        self.tunnel_errors += other.tunnel_errors;
+        self.ports_lost += other.ports_lost;
+    }
 }

@@ -1,23 +1,95 @@
-//! The handle that control holds: start, attach, swap tables, ask, stop.
+//! The handle that control holds: attach, swap tables, ask, stop. How it starts is in [`crate::start`].
+//!
+//! # How it works
+//! Control-side state (which port is where, which tables are in force) is behind one lock, so changes happen one after
+//! another and each is complete when its method returns. Shards own everything that traffic touches; they are told by
+//! commands and answer each of them.
+//!
+//! A port comes to be in this order: device, addresses, entry in the shard's switch, tables that know its addresses, link up,
+//! routes. So no frame of it is ever seen before its tables are in force and its flows are tracked. A step that fails
+//! undoes those before it; the interface goes away with its device.
 
-use crate::{AttachError, Counters, DataplaneConfig, PortInfo, PortSpec, StartError, Stopped};
+use crate::command::Command;
+use crate::link::{self, host_route, plan_routes};
+use crate::netlink::{Link, Netlink};
+use crate::sys::netns;
+use crate::tap::Tap;
+use crate::{AttachError, Counters, DataplaneConfig, PortInfo, PortSpec, StartError, Stopped, start};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use ipnet::IpNet;
+use mio::Waker;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::Arc;
-use switch::{FlowInfo, PortId};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use switch::{FlowInfo, PortConfig, PortId, PortKind, ShardId, Tables};
+use wire::MacAddr;
+
+/// Most ports of a node. Kubernetes asks for 110 pods per node, the densest nodes hold some hundreds; each port costs a
+/// descriptor and a device.
+const PORTS_MAX: usize = 4096;
+
+/// Longest interface name in bytes (`IFNAMSIZ` less the final zero).
+pub(crate) const IFNAME_MAX_BYTES: usize = 15;
 
 /// A running dataplane: its threads, its host TAP and its ports. Methods may be called from any thread; those that change
 /// something wait until every shard has it in force.
 pub struct Dataplane {
     config: DataplaneConfig,
+    pod_mtu: u16,
+    shards: Vec<ShardHandle>,
+    registry: Mutex<Registry>,
+}
+
+/// How to reach a shard's thread.
+pub(crate) struct ShardHandle {
+    pub(crate) commands: Sender<Command>,
+    pub(crate) waker: Arc<Waker>,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+impl ShardHandle {
+    /// Sends a command that is answered on the channel that `command` is given.
+    fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<Receiver<T>, Stopped> {
+        let (reply, answer) = bounded(1);
+        self.commands.send(command(reply)).map_err(|_| Stopped)?;
+        self.waker.wake().map_err(|_| Stopped)?;
+        Ok(answer)
+    }
+}
+
+/// What control has asked for so far.
+struct Registry {
+    ports: BTreeMap<PortId, PortInfo>,
+    policy: Arc<policy::tables::Tables>,
+    next_port: u32,
+    /// Of the node's own namespace.
+    netlink: Netlink,
+    host_link: Link,
 }
 
 impl Dataplane {
     /// Probes what the kernel grants, makes the host TAP and the tunnel sockets, and starts the shards. Until
-    /// [`Dataplane::set_policy`] everything is dropped.
+    /// [`Dataplane::set_policy`] pods reach nothing.
     pub fn start(config: DataplaneConfig) -> Result<Dataplane, StartError> {
-        let _ = config;
-        todo!("node")
+        let probed = start::probe(&config)?;
+        let shards = start::spawn_shards(&config, probed.pod_mtu)?;
+        let dataplane = Dataplane {
+            pod_mtu: probed.pod_mtu,
+            shards,
+            registry: Mutex::new(Registry {
+                ports: BTreeMap::new(),
+                policy: Arc::default(),
+                next_port: HOST_PORT.0,
+                netlink: probed.netlink,
+                host_link: probed.host_link,
+            }),
+            config,
+        };
+        // Dropped on failure, which stops the shards.
+        dataplane.attach_host(probed.host_tap)?;
+        Ok(dataplane)
     }
 
     /// The configuration it was started with.
@@ -27,50 +99,306 @@ impl Dataplane {
 
     /// The MTU of pod interfaces and of the host TAP, in bytes.
     pub fn pod_mtu(&self) -> u16 {
-        todo!("node")
+        self.pod_mtu
     }
 
     /// Puts compiled tables in force; returns when every shard judges by them.
     pub fn set_policy(&self, policy: Arc<policy::tables::Tables>) -> Result<(), Stopped> {
-        let _ = policy;
-        todo!("node")
+        let mut registry = self.registry();
+        registry.policy = policy;
+        self.publish(&registry)
     }
 
     /// Routes of the node's own network namespace towards the host TAP: missing ones are added, stale ones removed.
     pub fn set_routes(&self, destinations: &[IpNet]) -> io::Result<()> {
-        let _ = destinations;
-        todo!("node")
+        let mut registry = self.registry();
+        let link = registry.host_link.index;
+        let wanted: Vec<_> = destinations
+            .iter()
+            .map(|&destination| host_route(link, destination, self.host_source(destination), self.pod_mtu))
+            .collect();
+        let (stale, missing) = plan_routes(&registry.netlink.routes(link)?, &wanted);
+        stale.iter().try_for_each(|route| registry.netlink.remove_route(route))?;
+        missing.iter().try_for_each(|route| registry.netlink.add_route(route))
     }
 
     /// Makes a pod's interface and its port. When it returns, the port is judged by the tables in force and the interface
     /// is up; when it fails, nothing of it is left.
     pub fn attach(&self, spec: PortSpec) -> Result<PortInfo, AttachError> {
-        let _ = spec;
-        todo!("node")
+        let mut registry = self.registry();
+        registry.check(&spec)?;
+        let id = PortId(registry.next_port);
+        registry.next_port += 1;
+        let info = PortInfo {
+            id,
+            shard: registry.least_loaded(self.shards.len()),
+            mac: spec.mac.unwrap_or_else(|| derive_mac(&spec, self.config.seed)),
+            gateways: self.gateways_for(&spec.addresses),
+            mtu: self.pod_mtu,
+            tap: crate::TapKind::Plain,
+            kind: spec.kind,
+            netns: spec.netns,
+            ifname: spec.ifname,
+            addresses: spec.addresses,
+        };
+        let mut made = make_device(&info, self.config.tap_mode)?;
+        let info = PortInfo { tap: made.tap.kind(), ..info };
+        let step = |what| move |error| AttachError::Step(what, error);
+        link::prepare(&mut made.netlink, &made.link, info.mac, info.mtu, &info.addresses)
+            .map_err(step("setting the interface's MAC, MTU and addresses"))?;
+
+        self.register(&mut registry, &info, made.tap)?;
+        let connected = self.publish(&registry).map_err(AttachError::from).and_then(|()| {
+            link::connect_pod(&mut made.netlink, &made.link, &info.gateways, info.mtu)
+                .map_err(step("setting the interface up and its routes"))
+        });
+        match connected {
+            Ok(()) => Ok(info),
+            Err(error) => {
+                // The first error is the one to tell; a shard that has stopped has closed the device already.
+                let _ = self.unregister(&mut registry, id);
+                Err(error)
+            }
+        }
     }
 
-    /// Removes a port and its interface; `false` if there is no such port.
+    /// Removes a port and its interface; `false` if there is no such port. The host port stays.
     pub fn detach(&self, id: PortId) -> Result<bool, Stopped> {
-        let _ = id;
-        todo!("node")
+        let mut registry = self.registry();
+        if id == HOST_PORT || !registry.ports.contains_key(&id) {
+            return Ok(false);
+        }
+        self.unregister(&mut registry, id)?;
+        Ok(true)
     }
 
     /// All ports, the host port first, by number.
     pub fn ports(&self) -> Vec<PortInfo> {
-        todo!("node")
+        self.registry().ports.values().cloned().collect()
     }
 
-    /// What was counted since the start.
+    /// What was counted since the start; empty once the dataplane has stopped.
     pub fn counters(&self) -> Counters {
-        todo!("node")
+        let mut sum = Counters::default();
+        let asked: Vec<_> = self.shards.iter().filter_map(|shard| shard.ask(Command::Counters).ok()).collect();
+        asked.into_iter().filter_map(|answer| answer.recv().ok()).for_each(|counters| sum.merge(counters));
+        sum
     }
 
     /// Flows of all shards, at most `max`.
     pub fn flows(&self, max: usize) -> Vec<FlowInfo> {
-        let _ = max;
-        todo!("node")
+        let asked: Vec<_> =
+            self.shards.iter().filter_map(|shard| shard.ask(|reply| Command::Flows(max, reply)).ok()).collect();
+        let mut flows: Vec<_> = asked.into_iter().filter_map(|answer| answer.recv().ok()).flatten().collect();
+        flows.truncate(max);
+        flows
     }
 
     /// Stops the shards and removes every interface and route that was made. Dropping the handle does the same.
-    pub fn shutdown(self) {}
+    pub fn shutdown(self) {
+        drop(self);
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // A panic while the lock was held leaves at worst a port that is listed and gone.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the host TAP its addresses and its port.
+    fn attach_host(&self, tap: Tap) -> Result<(), StartError> {
+        let mut registry = self.registry();
+        registry.next_port = HOST_PORT.0 + 1;
+        let info = PortInfo {
+            id: HOST_PORT,
+            shard: ShardId(0),
+            kind: PortKind::Host,
+            netns: Default::default(),
+            ifname: self.config.host_tap.clone(),
+            mac: host_mac(self.config.vtep_mac),
+            addresses: self.config.underlay.iter().chain(&self.config.gateways).copied().collect(),
+            gateways: self.config.gateways.clone(),
+            mtu: self.pod_mtu,
+            tap: tap.kind(),
+        };
+        let refused = |error| StartError::HostTap(info.ifname.clone(), error);
+        let link = registry.host_link.clone();
+        link::prepare(&mut registry.netlink, &link, info.mac, info.mtu, &self.config.gateways).map_err(refused)?;
+        let stopped = |_| StartError::System("a shard did not start", io::Error::other(Stopped));
+        self.register(&mut registry, &info, tap)
+            .map_err(|error| StartError::System("the host port cannot be served", io::Error::other(error)))?;
+        self.publish(&registry).map_err(stopped)?;
+        registry.netlink.set_up(link.index).map_err(refused)
+    }
+
+    /// Has the shard serve the port, and lists it.
+    fn register(&self, registry: &mut Registry, info: &PortInfo, tap: Tap) -> Result<(), AttachError> {
+        let config = PortConfig {
+            id: info.id,
+            kind: info.kind.clone(),
+            mac: info.mac,
+            addresses: info.addresses.clone(),
+            mtu: info.mtu,
+        };
+        let shard = &self.shards[usize::from(info.shard.0)];
+        let answer = shard.ask(|reply| Command::AddPort(config, tap, reply))?;
+        answer.recv().map_err(|_| Stopped)?.map_err(|error| AttachError::Step("polling the device", error))?;
+        registry.ports.insert(info.id, info.clone());
+        Ok(())
+    }
+
+    /// Undoes [`Dataplane::register`] and publishes tables without the port.
+    fn unregister(&self, registry: &mut Registry, id: PortId) -> Result<(), Stopped> {
+        let Some(info) = registry.ports.remove(&id) else { return Ok(()) };
+        let answer = self.shards[usize::from(info.shard.0)].ask(|reply| Command::RemovePort(id, reply))?;
+        answer.recv().map_err(|_| Stopped)?;
+        self.publish(registry)
+    }
+
+    /// Builds the switch's tables from the policy and the ports, and waits until every shard has swapped.
+    fn publish(&self, registry: &Registry) -> Result<(), Stopped> {
+        let places: HashMap<IpAddr, (ShardId, PortId)> = registry
+            .ports
+            .values()
+            .filter(|port| port.kind != PortKind::Host)
+            .flat_map(|port| port.addresses.iter().map(|address| (*address, (port.shard, port.id))))
+            .collect();
+        let host = registry.ports.get(&HOST_PORT).map(|port| (port.shard, port.id));
+        let tables = Arc::new(Tables::new(&self.config.node_name, registry.policy.clone(), Arc::new(places), host));
+        let asked = self
+            .shards
+            .iter()
+            .map(|shard| shard.ask(|reply| Command::SetTables(tables.clone(), reply)))
+            .collect::<Result<Vec<_>, _>>()?;
+        // The old tables come back and are freed here, not by a thread that carries traffic.
+        asked.into_iter().try_for_each(|answer| answer.recv().map(drop).map_err(|_| Stopped))
+    }
+
+    /// The gateways of the families that `addresses` has.
+    fn gateways_for(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let has_family = |gateway: &&IpAddr| addresses.iter().any(|address| address.is_ipv4() == gateway.is_ipv4());
+        self.config.gateways.iter().filter(has_family).copied().collect()
+    }
+
+    /// The source of the node's own packets to `destination`: the node's address of that family, which every node knows;
+    /// else its gateway address.
+    fn host_source(&self, destination: IpNet) -> Option<IpAddr> {
+        let same_family = |address: &&IpAddr| address.is_ipv4() == destination.addr().is_ipv4();
+        self.config.underlay.iter().chain(&self.config.gateways).find(same_family).copied()
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        for shard in &self.shards {
+            // A shard that has ended already needs no telling.
+            let _ = shard.commands.send(Command::Stop);
+            let _ = shard.waker.wake();
+        }
+        for shard in self.shards.drain(..) {
+            let _ = shard.thread.join();
+        }
+    }
+}
+
+/// The host port's number.
+const HOST_PORT: PortId = PortId(0);
+
+impl Registry {
+    /// Refuses what contradicts itself or an attached port.
+    fn check(&self, spec: &PortSpec) -> Result<(), AttachError> {
+        let invalid = |what: String| Err(AttachError::Invalid(what));
+        if self.ports.len() >= PORTS_MAX {
+            return Err(AttachError::TooManyPorts);
+        }
+        if spec.kind == PortKind::Host {
+            return invalid("the host port belongs to the node and cannot be attached".to_owned());
+        }
+        if !is_interface_name(&spec.ifname) {
+            return invalid(format!(
+                "\"{}\" is not an interface name: 1 to 15 bytes without / and spaces",
+                spec.ifname
+            ));
+        }
+        if spec.addresses.is_empty() {
+            return invalid("a port needs at least one address".to_owned());
+        }
+        if spec.mac.is_some_and(MacAddr::is_multicast) {
+            return invalid("an interface cannot have a multicast MAC".to_owned());
+        }
+        for (position, address) in spec.addresses.iter().enumerate() {
+            if spec.addresses[..position].contains(address) {
+                return invalid(format!("address {address} is given twice"));
+            }
+            if let Some(port) = self.ports.values().find(|port| port.addresses.contains(address)) {
+                return invalid(format!("address {address} is in use by {}", describe(port)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The shard with the fewest ports, the first of several.
+    fn least_loaded(&self, shards: usize) -> ShardId {
+        let mut load = vec![0usize; shards];
+        self.ports.values().for_each(|port| load[usize::from(port.shard.0)] += 1);
+        let least = (0..shards).min_by_key(|&shard| load[shard]).unwrap_or(0);
+        ShardId(least as u16)
+    }
+}
+
+/// Whether the kernel takes `name` for an interface.
+pub(crate) fn is_interface_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= IFNAME_MAX_BYTES
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace())
+}
+
+fn describe(port: &PortInfo) -> String {
+    match &port.kind {
+        PortKind::Pod { namespace, name } => format!("pod {namespace}/{name}"),
+        PortKind::Host => "the node itself".to_owned(),
+    }
+}
+
+/// The MAC of a pod's interface, the same whenever the same addresses are attached with the same seed, so that neighbors
+/// that remember it stay right over a restart.
+fn derive_mac(spec: &PortSpec, seed: u64) -> MacAddr {
+    let first = spec.addresses[0];
+    let key = wire::FlowKey::new(wire::Protocol(0), first, 0, first, 0);
+    MacAddr::local(key.hash_with(seed))
+}
+
+/// The MAC of the host TAP: that of the VTEP with one bit flipped, since both are seen on one node.
+fn host_mac(vtep: MacAddr) -> MacAddr {
+    let mut bytes = vtep.0;
+    bytes[5] ^= 1;
+    MacAddr(bytes)
+}
+
+/// A device that was made in a pod's namespace, and a netlink connection there.
+struct Device {
+    tap: Tap,
+    netlink: Netlink,
+    link: Link,
+}
+
+/// Makes the TAP of a port in its namespace. Its link is down.
+fn make_device(info: &PortInfo, mode: crate::TapMode) -> Result<Device, AttachError> {
+    let make = || {
+        let step = |what| move |error| AttachError::Step(what, error);
+        let mut netlink = Netlink::open().map_err(step("opening netlink in the namespace"))?;
+        let find = step("looking up the interface");
+        if netlink.find_link(&info.ifname).map_err(find)?.is_some() {
+            return Err(AttachError::InterfaceExists(info.ifname.clone()));
+        }
+        let tap = Tap::open(&info.ifname, mode).map_err(step("making the TAP"))?;
+        let link = netlink.find_link(&info.ifname).map_err(find)?;
+        let link = link.ok_or_else(|| find(io::Error::from_raw_os_error(libc::ENODEV)))?;
+        if info.addresses.iter().any(IpAddr::is_ipv6) {
+            link::set_ipv6_switches(&info.ifname);
+        }
+        Ok(Device { tap, netlink, link })
+    };
+    netns::within(&info.netns, make).map_err(|error| AttachError::Namespace(info.netns.clone(), error))?
 }

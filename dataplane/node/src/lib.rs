@@ -6,12 +6,24 @@
 //!
 //! System calls that no safe library offers live in module `sys`, the only place of the workspace with `unsafe`.
 
+#![deny(unsafe_code)]
+
+mod command;
 mod config;
 mod counters;
 mod dataplane;
 mod error;
+mod link;
+mod netlink;
+mod pool;
+mod shard;
+mod start;
+#[allow(unsafe_code)]
+mod sys;
+mod tap;
+mod tunnel;
 
 pub use config::{DataplaneConfig, PortInfo, PortSpec, TapKind, TapMode};
-pub use counters::{Counters, IoCounters, PortCounters};
+pub use counters::{Counters, IoCounters};
 pub use dataplane::Dataplane;
 pub use error::{AttachError, StartError, Stopped};

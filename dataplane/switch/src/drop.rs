@@ -71,6 +71,7 @@ drop_reasons! {
     UnknownPeer => "unknown-peer", "A tunnel datagram from an address that is no node's.";
     NotEncapsulated => "not-encapsulated", "A tunnel datagram without a valid VXLAN header.";
     UnknownVni => "unknown-vni", "A tunnel datagram of another VNI.";
+    Congested => "congested", "The underlay marked congestion, and the sender does not understand marks.";
     WrongVtep => "wrong-vtep", "The inner Ethernet destination is not this node's VTEP.";
     NotLocal => "not-local", "A peer sent a packet whose destination is not on this node; nodes do not forward for each other.";
 

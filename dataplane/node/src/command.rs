@@ -1,0 +1,45 @@
+//! What control asks of a shard, and what shards hand to each other. Both travel on channels; a waker ends the receiver's sleep.
+
+use crate::Counters;
+use crate::tap::Tap;
+use crossbeam_channel::Sender;
+use mio::Waker;
+use std::io;
+use std::sync::Arc;
+use switch::{FlowInfo, PortConfig, PortId, ShardId, Tables};
+use wire::Frame;
+
+/// Frames that may wait for one shard, from all others together. Dropping beyond is right: the shard is overloaded.
+pub(crate) const HANDOVER_MAX: usize = 1024;
+
+/// What control asks of a shard. Each is answered on its channel, in order.
+pub(crate) enum Command {
+    /// Serve a port from now on.
+    AddPort(PortConfig, Tap, Sender<io::Result<()>>),
+    /// Stop serving a port and close its device, which removes the interface.
+    RemovePort(PortId, Sender<()>),
+    /// Judge by these tables; answers with the old ones, to be freed by the asker.
+    SetTables(Arc<Tables>, Sender<Option<Arc<Tables>>>),
+    /// Tell what was counted.
+    Counters(Sender<Counters>),
+    /// List at most so many flows.
+    Flows(usize, Sender<Vec<FlowInfo>>),
+    /// End the thread.
+    Stop,
+}
+
+/// A frame for a port of another shard.
+pub(crate) struct Handover {
+    pub(crate) port: PortId,
+    pub(crate) frame: Frame,
+    /// Whose pool the buffer goes back to.
+    pub(crate) owner: ShardId,
+}
+
+/// How to reach another shard.
+#[derive(Clone)]
+pub(crate) struct Neighbor {
+    pub(crate) inbox: Sender<Handover>,
+    pub(crate) returns: Sender<Frame>,
+    pub(crate) waker: Arc<Waker>,
+}

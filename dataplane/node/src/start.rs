@@ -1,0 +1,152 @@
+//! Starting: what the kernel must grant is probed before anything is made, and named when it is missing (B44).
+
+use crate::command::Neighbor;
+use crate::dataplane::{ShardHandle, is_interface_name};
+use crate::netlink::{Link, Netlink};
+use crate::pool::Pool;
+use crate::shard::{Channels, Clock, Shard, WAKE};
+use crate::tap::Tap;
+use crate::tunnel::Tunnel;
+use crate::{DataplaneConfig, StartError, TapMode, command, link};
+use crossbeam_channel::bounded;
+use mio::{Poll, Waker};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread;
+use switch::{ShardId, Switch, SwitchConfig};
+
+/// The smallest MTU that IPv6 allows (RFC 8200 §5).
+const POD_MTU_MIN: u16 = 1_280;
+
+/// Commands that may wait for one shard; control asks one after another, so it is never full for long.
+const COMMANDS_MAX: usize = 64;
+
+/// What probing found and made.
+pub(crate) struct Probed {
+    pub(crate) pod_mtu: u16,
+    pub(crate) netlink: Netlink,
+    pub(crate) host_tap: Tap,
+    pub(crate) host_link: Link,
+}
+
+/// Checks the configuration and the kernel, and makes the host TAP.
+pub(crate) fn probe(config: &DataplaneConfig) -> Result<Probed, StartError> {
+    check(config)?;
+    let netlink_failed = |error| StartError::System("netlink cannot be asked", error);
+    let mut netlink = Netlink::open().map_err(netlink_failed)?;
+    let addresses = netlink.addresses().map_err(netlink_failed)?;
+    let mut underlay_mtu = u16::MAX;
+    for address in &config.underlay {
+        let (index, _) =
+            addresses.iter().find(|(_, known)| known == address).ok_or(StartError::AddressNotLocal(*address))?;
+        let link = netlink.find_link_by_index(*index).map_err(netlink_failed)?;
+        let mtu = link.map_or(u16::MAX, |link| u16::try_from(link.mtu).unwrap_or(u16::MAX));
+        underlay_mtu = underlay_mtu.min(mtu);
+        Tunnel::probe(*address, config.vxlan_port)?;
+    }
+    let underlay_mtu = config.underlay_mtu.unwrap_or(underlay_mtu);
+    let pod_mtu = overlay::mtu::pod_mtu(underlay_mtu, config.underlay[0]);
+    if pod_mtu < POD_MTU_MIN {
+        return Err(StartError::UnderlayTooSmall(underlay_mtu));
+    }
+    if netlink.find_link(&config.host_tap).map_err(netlink_failed)?.is_some() {
+        return Err(StartError::HostTapBusy(config.host_tap.clone()));
+    }
+    let host_tap = Tap::open(&config.host_tap, config.tap_mode).map_err(|error| explain(config, error))?;
+    let host_link = netlink
+        .find_link(&config.host_tap)
+        .map_err(netlink_failed)?
+        .ok_or_else(|| StartError::HostTap(config.host_tap.clone(), io::Error::from_raw_os_error(libc::ENODEV)))?;
+    if config.gateways.iter().any(IpAddr::is_ipv6) {
+        link::set_ipv6_switches(&config.host_tap);
+    }
+    Ok(Probed { pod_mtu, netlink, host_tap, host_link })
+}
+
+fn check(config: &DataplaneConfig) -> Result<(), StartError> {
+    let refuse = |what: String| Err(StartError::Config(what));
+    let two_of_a_family = |addresses: &[IpAddr]| {
+        addresses.iter().filter(|address| address.is_ipv4()).count() > 1
+            || addresses.iter().filter(|address| address.is_ipv6()).count() > 1
+    };
+    if config.shards == 0 || config.shards > DataplaneConfig::SHARDS_MAX {
+        return refuse(format!("{} shards: 1 to {} are possible", config.shards, DataplaneConfig::SHARDS_MAX));
+    }
+    if config.underlay.is_empty() {
+        return refuse("the node has no address on the underlay: its Node object needs an InternalIP".to_owned());
+    }
+    if two_of_a_family(&config.underlay) {
+        return refuse("the node has more than one underlay address of a family".to_owned());
+    }
+    if two_of_a_family(&config.gateways) {
+        return refuse("the node has more than one gateway address of a family".to_owned());
+    }
+    if !is_interface_name(&config.host_tap) {
+        return refuse(format!("\"{}\" is not an interface name for the host TAP", config.host_tap));
+    }
+    if config.vxlan_port == 0 {
+        return refuse("0 is not a UDP port for the tunnel".to_owned());
+    }
+    Ok(())
+}
+
+/// Names what keeps the first TAP from being made.
+fn explain(config: &DataplaneConfig, error: io::Error) -> StartError {
+    use std::io::ErrorKind;
+    // The device node may exist without its module: then opening it says ENODEV or ENXIO.
+    let no_module = matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO));
+    match error.kind() {
+        ErrorKind::NotFound => StartError::NoTunDevice,
+        _ if no_module => StartError::NoTunDevice,
+        ErrorKind::PermissionDenied if crate::sys::tap::open_device().is_err() => StartError::TunDeviceDenied(error),
+        ErrorKind::PermissionDenied => StartError::NoNetAdmin,
+        ErrorKind::ResourceBusy => StartError::HostTapBusy(config.host_tap.clone()),
+        _ if config.tap_mode == TapMode::Offload => StartError::NoOffload(error),
+        _ => StartError::HostTap(config.host_tap.clone(), error),
+    }
+}
+
+/// Opens every shard's poll, channels and tunnel sockets, then starts the threads.
+pub(crate) fn spawn_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec<ShardHandle>, StartError> {
+    let failed = |error| StartError::System("a shard's poll cannot be made", error);
+    let clock = Clock::start();
+    let mut neighbors = Vec::new();
+    let mut parts = Vec::new();
+    for _ in 0..config.shards {
+        let poll = Poll::new().map_err(failed)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(failed)?);
+        let (inbox_sender, inbox) = bounded(command::HANDOVER_MAX);
+        let (pool, returns) = Pool::new();
+        neighbors.push(Neighbor { inbox: inbox_sender, returns, waker });
+        parts.push((poll, inbox, pool));
+    }
+    let mut shards = Vec::new();
+    for (number, (poll, inbox, pool)) in (0..).zip(parts) {
+        let waker = neighbors[usize::from(number)].waker.clone();
+        let (commands_sender, commands) = bounded(COMMANDS_MAX);
+        let channels = Channels { commands, inbox, neighbors: neighbors.clone() };
+        let switch = Switch::new(switch_config(config, ShardId(number), pod_mtu));
+        let shard = Shard::new(switch, poll, clock, channels, Tunnel::open(config)?, pool).map_err(failed)?;
+        let thread = thread::Builder::new()
+            .name(format!("podplane-{number}"))
+            .spawn(move || shard.run())
+            .map_err(|error| StartError::System("a shard's thread cannot be started", error))?;
+        shards.push(ShardHandle { commands: commands_sender, waker, thread });
+    }
+    Ok(shards)
+}
+
+fn switch_config(config: &DataplaneConfig, shard: ShardId, pod_mtu: u16) -> SwitchConfig {
+    SwitchConfig {
+        node_name: config.node_name.clone(),
+        shard,
+        vni: config.vni,
+        vxlan_port: config.vxlan_port,
+        vtep_mac: config.vtep_mac,
+        gateways: config.gateways.clone(),
+        tunnel_mtu: pod_mtu,
+        seed: config.seed,
+        flows_per_port_max: config.flows_per_port_max,
+    }
+}

@@ -1,0 +1,224 @@
+//! UDP with segmentation offload: one system call moves many datagrams.
+//!
+//! Sending goes through socket2's `sendmsg`, which is safe; the control messages (UDP_SEGMENT, traffic class) are built here
+//! as bytes. Receiving needs the sender's address, the UDP_GRO segment size and the traffic class in one call, into a
+//! buffer that is initialized already, without an allocation: no library offers that.
+
+use socket2::{MsgHdr, SockAddr, Socket};
+use std::io::{self, IoSlice};
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsRawFd;
+
+/// `linux/udp.h`: size of each segment of a large send.
+const UDP_SEGMENT: libc::c_int = 103;
+/// `linux/udp.h`: deliver consecutive datagrams of one flow in one receive.
+const UDP_GRO: libc::c_int = 104;
+
+/// Bytes of a `cmsghdr`: a `size_t` and two `int`s. Data begins behind it at the same alignment.
+const CONTROL_HEADER_BYTES: usize = mem::size_of::<libc::cmsghdr>();
+/// Alignment of control messages: that of `size_t` (CMSG_ALIGN).
+const CONTROL_ALIGN_BYTES: usize = mem::size_of::<usize>();
+/// Room for one control message with up to 8 bytes of data.
+const CONTROL_SLOT_BYTES: usize = CONTROL_HEADER_BYTES + 8;
+/// Room for the control messages of one call: two are asked for; the rest is reserve for the kernel's padding.
+const CONTROL_BYTES: usize = 4 * CONTROL_SLOT_BYTES;
+
+/// What one receive call returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// Bytes written to the buffer.
+    pub(crate) len_bytes: usize,
+    /// Address that sent them; IPv4 senders in IPv4 form.
+    pub(crate) sender: IpAddr,
+    /// The buffer holds several datagrams of this length, the last possibly shorter; `None` if it holds one.
+    pub(crate) segment_bytes: Option<usize>,
+    /// DSCP and ECN byte of the IP header.
+    pub(crate) traffic_class: u8,
+    /// The datagrams were longer than the buffer.
+    pub(crate) truncated: bool,
+}
+
+/// Sends `parts` as one datagram to `to`, or, with `segment_bytes`, as datagrams of that length of which only the last may be
+/// shorter. `traffic_class` is the DSCP and ECN byte of the IP header; 0 is the default and costs nothing.
+pub(crate) fn send(
+    socket: &Socket,
+    to: &SockAddr,
+    parts: &[IoSlice<'_>],
+    segment_bytes: Option<u16>,
+    traffic_class: u8,
+) -> io::Result<usize> {
+    let mut control = ControlWriter::new();
+    if let Some(size) = segment_bytes {
+        control.push(libc::SOL_UDP, UDP_SEGMENT, &size.to_ne_bytes());
+    }
+    if traffic_class != 0 {
+        let value = libc::c_int::from(traffic_class).to_ne_bytes();
+        if to.is_ipv4() {
+            control.push(libc::IPPROTO_IP, libc::IP_TOS, &value);
+        } else {
+            control.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &value);
+        }
+    }
+    let message = MsgHdr::new().with_addr(to).with_buffers(parts);
+    if control.len == 0 {
+        socket.sendmsg(&message, libc::MSG_NOSIGNAL)
+    } else {
+        socket.sendmsg(&message.with_control(control.bytes()), libc::MSG_NOSIGNAL)
+    }
+}
+
+/// recvmsg(2): receives one datagram, or several of one flow if the socket has UDP_GRO. Needed because the safe wrappers take
+/// uninitialized buffers only, which a reused frame is not, or allocate for control messages.
+pub(crate) fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<Received> {
+    // SAFETY: `sockaddr_storage` and `msghdr` consist of integers and pointers; all zeroes (null pointers, length 0) is a
+    // valid value of both.
+    let (mut address, mut message): (libc::sockaddr_storage, libc::msghdr) = unsafe { mem::zeroed() };
+    let mut control = [0u64; CONTROL_BYTES.div_ceil(8)];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    message.msg_name = (&raw mut address).cast();
+    message.msg_namelen = mem::size_of_val(&address) as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = mem::size_of_val(&control) as _;
+    // SAFETY: the descriptor is open for the duration of the call. Every pointer in `message` refers to a local or to `buffer`,
+    // is writable for the length given beside it, and outlives the call; the kernel keeps none of them.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    if len < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut received = Received {
+        len_bytes: len as usize,
+        sender: sender(&address),
+        segment_bytes: None,
+        traffic_class: 0,
+        truncated: message.msg_flags & libc::MSG_TRUNC != 0,
+    };
+    let control_bytes = as_bytes(&control);
+    #[allow(clippy::unnecessary_cast, reason = "the field is 32 bits wide in musl")]
+    let filled = (message.msg_controllen as usize).min(control_bytes.len());
+    read_control(&control_bytes[..filled], &mut received);
+    Ok(received)
+}
+
+/// Receives consecutive datagrams of one flow in one call, where the kernel can.
+pub(crate) fn enable_gro(socket: &Socket) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, UDP_GRO, 1)
+}
+
+/// Never lets the kernel fragment what is sent: a datagram above the known path MTU is refused with `EMSGSIZE`.
+pub(crate) fn forbid_fragmentation(socket: &Socket, ipv4: bool) -> io::Result<()> {
+    if ipv4 {
+        set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+    } else {
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)?;
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1)
+    }
+}
+
+/// Asks for a receive buffer of `bytes`: beyond the system's limit if this process may, else up to it.
+pub(crate) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+    match set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes as libc::c_int) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => socket.set_recv_buffer_size(bytes),
+        other => other,
+    }
+}
+
+/// Asks for a send buffer of `bytes`: beyond the system's limit if this process may, else up to it.
+pub(crate) fn set_send_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+    match set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes as libc::c_int) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => socket.set_send_buffer_size(bytes),
+        other => other,
+    }
+}
+
+/// setsockopt(2) for options that are an `int`. Needed for the options above, which socket2 does not offer.
+fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the duration of the call, and the pointer refers to one `int`, whose length is given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            mem::size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The address that recvmsg filled in. Needed because the kernel gives it as an untyped `sockaddr_storage`.
+fn sender(address: &libc::sockaddr_storage) -> IpAddr {
+    match libc::c_int::from(address.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the storage, which is larger and as strictly aligned, holds a `sockaddr_in`.
+            let v4 = unsafe { &*(&raw const *address).cast::<libc::sockaddr_in>() };
+            IpAddr::V4(Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, for a `sockaddr_in6`.
+            let v6 = unsafe { &*(&raw const *address).cast::<libc::sockaddr_in6>() };
+            IpAddr::V6(Ipv6Addr::from(v6.sin6_addr.s6_addr)).to_canonical()
+        }
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+/// The bytes of the control buffer, which is made of `u64`s so that it is aligned as `cmsghdr` asks.
+fn as_bytes(words: &[u64; CONTROL_BYTES.div_ceil(8)]) -> &[u8] {
+    // SAFETY: `u64`s have no padding, any byte is valid, and the length in bytes is that of the array.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), mem::size_of_val(words)) }
+}
+
+/// Reads the control messages that the receive path asks for; others are skipped.
+fn read_control(mut control: &[u8], received: &mut Received) {
+    while let Some((header, rest)) = control.split_at_checked(CONTROL_HEADER_BYTES) {
+        let word = |at: usize| i32::from_ne_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        let (len, _) = header.split_at(CONTROL_ALIGN_BYTES);
+        let len = usize::from_ne_bytes(len.try_into().expect("a size_t"));
+        let (level, kind) = (word(CONTROL_ALIGN_BYTES), word(CONTROL_ALIGN_BYTES + 4));
+        let Some(data) = len.checked_sub(CONTROL_HEADER_BYTES).and_then(|data_len| rest.get(..data_len)) else {
+            return;
+        };
+        match (level, kind, data) {
+            (libc::SOL_UDP, UDP_GRO, &[a, b, c, d, ..]) => {
+                let size = i32::from_ne_bytes([a, b, c, d]);
+                received.segment_bytes = usize::try_from(size).ok().filter(|&size| size > 0);
+            }
+            // IP_TOS comes as one byte (IP_RECVTOS names the option, IP_TOS the message), IPV6_TCLASS as an `int`.
+            (libc::IPPROTO_IP, libc::IP_TOS, &[class, ..]) => received.traffic_class = class,
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &[a, b, c, d, ..]) => {
+                received.traffic_class = i32::from_ne_bytes([a, b, c, d]) as u8;
+            }
+            _ => {}
+        }
+        control = rest.get(data.len().next_multiple_of(CONTROL_ALIGN_BYTES)..).unwrap_or(&[]);
+    }
+}
+
+/// Control messages of one send call, as the bytes that the kernel reads.
+struct ControlWriter {
+    bytes: [u8; 2 * CONTROL_SLOT_BYTES],
+    len: usize,
+}
+
+impl ControlWriter {
+    fn new() -> ControlWriter {
+        ControlWriter { bytes: [0; 2 * CONTROL_SLOT_BYTES], len: 0 }
+    }
+
+    /// Appends one message; at most two fit, of at most 8 bytes of data.
+    fn push(&mut self, level: libc::c_int, kind: libc::c_int, data: &[u8]) {
+        let slot = &mut self.bytes[self.len..self.len + CONTROL_SLOT_BYTES];
+        slot[..CONTROL_ALIGN_BYTES].copy_from_slice(&(CONTROL_HEADER_BYTES + data.len()).to_ne_bytes());
+        slot[CONTROL_ALIGN_BYTES..CONTROL_ALIGN_BYTES + 4].copy_from_slice(&level.to_ne_bytes());
+        slot[CONTROL_ALIGN_BYTES + 4..CONTROL_HEADER_BYTES].copy_from_slice(&kind.to_ne_bytes());
+        slot[CONTROL_HEADER_BYTES..CONTROL_HEADER_BYTES + data.len()].copy_from_slice(data);
+        self.len += CONTROL_HEADER_BYTES + data.len().next_multiple_of(CONTROL_ALIGN_BYTES);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}

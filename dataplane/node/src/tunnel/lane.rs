@@ -1,0 +1,219 @@
+//! One sending socket of the tunnel and the datagrams that wait for it.
+//!
+//! Frames of one peer with one length wait in a batch and leave in one call (UDP_SEGMENT); a shorter one may be the last. A
+//! super-frame is cut into segments whose headers are written to scratch and whose payloads stay where they are. Within a
+//! lane the order of frames is kept, and a flow has one lane, so flows are not reordered.
+
+use super::is_unreachable;
+use crate::IoCounters;
+use crate::sys::udp;
+use overlay::vxlan::HEADER_BYTES as VXLAN_BYTES;
+use socket2::{SockAddr, Socket};
+use std::io::{self, IoSlice};
+use switch::{DropReason, Switch};
+use wire::{Frame, SegmentPlan};
+
+/// Most segments of one UDP_SEGMENT call: `UDP_MAX_SEGMENTS` of `linux/udp.h` before Linux 6.9 (128 since).
+const SEGMENTS_MAX: usize = 64;
+
+/// Most bytes of one UDP_SEGMENT call: an IPv4 packet of 65,535 bytes less its IP and UDP headers.
+const SEND_MAX_BYTES: usize = 65_507;
+
+/// A socket and its batch.
+pub(super) struct Lane {
+    socket: Socket,
+    /// The kernel has not refused UDP_SEGMENT on this socket.
+    segments: bool,
+    batch: Vec<u8>,
+    to: Option<SockAddr>,
+    /// Length of every datagram of the batch but the last.
+    datagram_bytes: usize,
+    datagrams: usize,
+    ecn: u8,
+    /// VXLAN and frame headers of the segments of a super-frame.
+    headers: Vec<u8>,
+}
+
+impl Lane {
+    pub(super) fn new(socket: Socket) -> Lane {
+        Lane {
+            socket,
+            segments: true,
+            batch: Vec::new(),
+            to: None,
+            datagram_bytes: 0,
+            datagrams: 0,
+            ecn: 0,
+            headers: Vec::new(),
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.datagrams == 0
+    }
+
+    /// Lets a whole frame wait for the flush; sends what waits first if the frame cannot join it.
+    pub(super) fn push(
+        &mut self,
+        to: &SockAddr,
+        header: &[u8; VXLAN_BYTES],
+        frame: &[u8],
+        ecn: u8,
+        counters: &mut IoCounters,
+        switch: &mut Switch,
+    ) {
+        let len = VXLAN_BYTES + frame.len();
+        if len > SEND_MAX_BYTES {
+            counters.tunnel_tx_too_big += 1;
+            return switch.count_drop(DropReason::TunnelSendFailed);
+        }
+        if !self.joins(to, len, ecn) {
+            self.flush(counters, switch);
+        }
+        if self.datagrams == 0 {
+            self.to = Some(to.clone());
+            self.datagram_bytes = len;
+            self.ecn = ecn;
+            // Once: the buffer is kept between batches.
+            self.batch.reserve(SEND_MAX_BYTES);
+        }
+        self.batch.extend_from_slice(header);
+        self.batch.extend_from_slice(frame);
+        self.datagrams += 1;
+    }
+
+    /// Whether a datagram of `len` bytes may go into the same call as those that wait.
+    fn joins(&self, to: &SockAddr, len: usize, ecn: u8) -> bool {
+        let all_equal = self.batch.len() == self.datagrams * self.datagram_bytes;
+        self.segments
+            && self.datagrams < SEGMENTS_MAX
+            && self.batch.len() + len <= SEND_MAX_BYTES
+            && all_equal
+            && len <= self.datagram_bytes
+            && self.ecn == ecn
+            && self.to.as_ref() == Some(to)
+    }
+
+    /// Sends what waits.
+    pub(super) fn flush(&mut self, counters: &mut IoCounters, switch: &mut Switch) {
+        let Some(to) = self.to.take() else { return };
+        let (batch, size) = (std::mem::take(&mut self.batch), self.datagram_bytes);
+        if self.datagrams == 1 || !self.send_batch(&to, &[IoSlice::new(&batch)], size, counters, switch) {
+            for datagram in batch.chunks(size) {
+                self.send_one(&to, &[IoSlice::new(datagram)], counters, switch);
+            }
+        }
+        self.batch = batch;
+        self.batch.clear();
+        self.datagrams = 0;
+    }
+
+    /// Sends a super-frame as the segments that it stands for.
+    pub(super) fn send_segments(
+        &mut self,
+        to: &SockAddr,
+        header: &[u8; VXLAN_BYTES],
+        frame: &Frame,
+        ecn: u8,
+        counters: &mut IoCounters,
+        switch: &mut Switch,
+    ) {
+        self.flush(counters, switch);
+        self.ecn = ecn;
+        let Some(plan) = SegmentPlan::new(frame.bytes(), &frame.offload) else {
+            return switch.count_drop(DropReason::BadOffload);
+        };
+        let stride = VXLAN_BYTES + plan.header_len();
+        let datagram_bytes = stride + plan.size_bytes();
+        let per_call = (SEND_MAX_BYTES / datagram_bytes).clamp(1, SEGMENTS_MAX);
+        let mut headers = std::mem::take(&mut self.headers);
+        if headers.len() < per_call * stride {
+            headers.resize(per_call * stride, 0);
+        }
+        let mut first = 0;
+        while first < plan.count() {
+            let count = per_call.min(plan.count() - first);
+            for (slot, index) in headers.chunks_exact_mut(stride).zip(first..first + count) {
+                slot[..VXLAN_BYTES].copy_from_slice(header);
+                plan.write_header(index, &mut slot[VXLAN_BYTES..]);
+            }
+            let mut parts = [IoSlice::new(&[]); 2 * SEGMENTS_MAX];
+            for (at, (slot, index)) in headers.chunks_exact(stride).zip(first..first + count).enumerate() {
+                parts[2 * at] = IoSlice::new(slot);
+                parts[2 * at + 1] = IoSlice::new(&frame.bytes()[plan.payload(index)]);
+            }
+            self.datagrams = count;
+            let parts = &parts[..2 * count];
+            if count == 1 || !self.send_batch(to, parts, datagram_bytes, counters, switch) {
+                for datagram in parts.chunks(2) {
+                    self.send_one(to, datagram, counters, switch);
+                }
+            }
+            first += count;
+        }
+        self.datagrams = 0;
+        self.headers = headers;
+    }
+
+    /// Sends `self.datagrams` datagrams of `size` bytes in one call. `false` if the kernel or the device cannot do that, so
+    /// that they have to be sent one by one.
+    fn send_batch(
+        &mut self,
+        to: &SockAddr,
+        parts: &[IoSlice<'_>],
+        size: usize,
+        counters: &mut IoCounters,
+        switch: &mut Switch,
+    ) -> bool {
+        if !self.segments {
+            return false;
+        }
+        counters.tunnel_tx_calls += 1;
+        match udp::send(&self.socket, to, parts, Some(size as u16), self.ecn) {
+            Ok(_) => counters.tunnel_tx_datagrams += self.datagrams as u64,
+            // Older kernels say EINVAL where others say EMSGSIZE; one by one the datagrams get a clear answer.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return false,
+            // The device cannot compute checksums, without which the kernel does not segment. It will not learn to.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EIO | libc::EOPNOTSUPP)) => {
+                self.segments = false;
+                return false;
+            }
+            Err(error) => count_error(&error, self.datagrams, counters, switch),
+        }
+        true
+    }
+
+    fn send_one(&self, to: &SockAddr, parts: &[IoSlice<'_>], counters: &mut IoCounters, switch: &mut Switch) {
+        counters.tunnel_tx_calls += 1;
+        match udp::send(&self.socket, to, parts, None, self.ecn) {
+            Ok(_) => counters.tunnel_tx_datagrams += 1,
+            Err(error) => count_error(&error, 1, counters, switch),
+        }
+    }
+}
+
+/// Counts a call that failed and the datagrams that were lost with it. None of these is fatal.
+fn count_error(error: &io::Error, datagrams: usize, counters: &mut IoCounters, switch: &mut Switch) {
+    let reason = match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => {
+            counters.tunnel_tx_full += 1;
+            DropReason::TransmitQueueFull
+        }
+        Some(libc::EMSGSIZE) => {
+            counters.tunnel_tx_too_big += 1;
+            DropReason::TunnelSendFailed
+        }
+        _ if is_unreachable(error) => {
+            counters.tunnel_unreachable += 1;
+            DropReason::TunnelSendFailed
+        }
+        _ => {
+            counters.tunnel_errors += 1;
+            DropReason::TunnelSendFailed
+        }
+    };
+    for _ in 0..datagrams {
+        switch.count_drop(reason);
+    }
+}
