@@ -3,4 +3,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod objects;
+pub mod selector;
 pub mod tables;

@@ -1,0 +1,49 @@
+//! Kubernetes objects from text: YAML (several documents) or JSON, single objects or lists, in the exact shapes of the
+//! Kubernetes API.
+//!
+//! In: the name of a source (for messages) and its text. Out: typed, validated objects with the place they came from,
+//! and every problem found, by file, object and field. A bad object is refused alone; the rest of the text goes on. The
+//! text decides nothing about this program: depth, aliases and expansion are bounded, and no input makes it panic.
+//!
+//! A NetworkPolicy that holds a field this program does not know may mean less than it seems to allow, so it is kept
+//! but the rule around the field is closed (matches nothing): see [`CLOSED_ANNOTATION`].
+
+mod decode;
+mod document;
+mod object;
+mod problem;
+mod validate;
+
+pub use decode::CLOSED_ANNOTATION;
+pub(crate) use decode::closed_rules;
+pub use object::{Kind, Object, ObjectRef, Source, Sourced};
+pub use problem::{Problem, Severity};
+
+use std::sync::Arc;
+
+/// What a text holds.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// The objects that passed validation, in the order of the text.
+    pub objects: Vec<Sourced<Object>>,
+    /// What is wrong or was skipped, in the order of the text.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads every object of `text`. `source_name` is a file name or the like; it appears in problems and in
+/// [`Source::file`].
+pub fn parse(source_name: &str, text: &str) -> Parsed {
+    let file: Arc<str> = source_name.into();
+    let mut parsed = Parsed::default();
+    for document in document::split(text) {
+        let source = Source { file: file.clone(), document: document.index };
+        match document.content {
+            Ok(value) => decode::decode(&source, value, &mut parsed),
+            Err(error) => parsed.problems.push(Problem::syntax(&source, error)),
+        }
+    }
+    parsed
+}
+
+#[cfg(test)]
+mod tests;

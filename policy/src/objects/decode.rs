@@ -1,0 +1,210 @@
+//! From a JSON value to typed objects: lists are taken apart, kind and apiVersion are checked, unknown fields are
+//! reported, and what the API server would refuse is refused.
+
+use super::object::{Kind, Object, ObjectRef, Source, Sourced};
+use super::problem::{Problem, Severity};
+use super::{Parsed, validate};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// Annotation on a NetworkPolicy that lists its closed rules, such as `ingress[0],egress[2]`, or `*` for all of them. A
+/// closed rule matches nothing: part of it is written in fields that podplane does not understand (N16). It is kept as
+/// an annotation so that it survives when the object is written to a cluster directory.
+pub const CLOSED_ANNOTATION: &str = "podplane.io/closed-rules";
+
+/// Nesting of lists in lists.
+const LISTS_DEPTH_MAX: u32 = 4;
+
+/// Reads the object, or the list of objects, that one document holds.
+pub(crate) fn decode(source: &Source, value: Value, parsed: &mut Parsed) {
+    decode_nested(source, value, None, LISTS_DEPTH_MAX, parsed);
+}
+
+/// `implied` is the kind of the list that the value came from: items of a typed list may omit kind and apiVersion.
+fn decode_nested(source: &Source, value: Value, implied: Option<&str>, depth: u32, parsed: &mut Parsed) {
+    let Value::Object(mut fields) = value else {
+        parsed.problems.push(Problem {
+            document: source.document,
+            ..Problem::unreadable(&source.file, format!("expected a Kubernetes object, found {}", describe(&value)))
+        });
+        return;
+    };
+    if let Some(kind) = implied.and_then(Kind::find) {
+        fields.entry("kind").or_insert_with(|| kind.as_str().into());
+        fields.entry("apiVersion").or_insert_with(|| kind.api_version().into());
+    }
+    let reference = reference(&fields);
+    let mut refuse = |reference: &ObjectRef, field: &str, message: String| {
+        parsed.problems.push(Problem::of(source, reference.clone(), field, message, Severity::Refused));
+    };
+    let (Some(Value::String(kind)), Some(Value::String(api_version))) = (fields.get("kind"), fields.get("apiVersion"))
+    else {
+        let missing = if matches!(fields.get("kind"), Some(Value::String(_))) { "apiVersion" } else { "kind" };
+        return refuse(&reference, missing, "required: a string".into());
+    };
+    if let Some(item_kind) = kind.strip_suffix("List") {
+        let item_kind = item_kind.to_owned();
+        return match fields.remove("items") {
+            Some(Value::Array(_)) if depth == 0 => refuse(&reference, "items", "lists are nested too deeply".into()),
+            Some(Value::Array(items)) => {
+                items.into_iter().for_each(|item| decode_nested(source, item, Some(&item_kind), depth - 1, parsed));
+            }
+            None | Some(Value::Null) => {}
+            Some(other) => refuse(&reference, "items", format!("expected a list, found {}", describe(&other))),
+        };
+    }
+    let Some(known) = Kind::find(kind) else {
+        let message = format!("skipped: podplane does not use {api_version} {kind}");
+        return parsed.problems.push(Problem::of(source, reference, "", message, Severity::Warning));
+    };
+    if api_version != known.api_version() {
+        // The same kind name in another group (a Knative Service, for example) is another kind.
+        let same_group = group(api_version) == group(known.api_version());
+        let (message, severity) = if same_group {
+            (format!("\"{api_version}\" is not supported, use \"{}\"", known.api_version()), Severity::Refused)
+        } else {
+            (format!("skipped: podplane does not use {api_version} {kind}"), Severity::Warning)
+        };
+        let field = if same_group { "apiVersion" } else { "" };
+        return parsed.problems.push(Problem::of(source, reference, field, message, severity));
+    }
+    decode_known(source, known, reference, Value::Object(fields), parsed);
+}
+
+fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Value, parsed: &mut Parsed) {
+    if kind.is_namespaced() && reference.namespace.is_empty() {
+        reference.namespace = "default".into();
+    }
+    let mut unknown = Vec::new();
+    let object = match kind {
+        Kind::Namespace => typed(value, &mut unknown).map(Object::Namespace),
+        Kind::Node => typed(value, &mut unknown).map(Object::Node),
+        Kind::Pod => typed(value, &mut unknown).map(Object::Pod),
+        Kind::Deployment => typed(value, &mut unknown).map(Object::Deployment),
+        Kind::ReplicaSet => typed(value, &mut unknown).map(Object::ReplicaSet),
+        Kind::StatefulSet => typed(value, &mut unknown).map(Object::StatefulSet),
+        Kind::DaemonSet => typed(value, &mut unknown).map(Object::DaemonSet),
+        Kind::Service => typed(value, &mut unknown).map(Object::Service),
+        Kind::EndpointSlice => typed(value, &mut unknown).map(Object::EndpointSlice),
+        Kind::NetworkPolicy => typed(value, &mut unknown).map(Object::NetworkPolicy),
+    };
+    let mut object = match object {
+        Ok(object) => object,
+        Err((field, message)) => {
+            parsed.problems.push(Problem::of(source, reference, field, message, Severity::Refused));
+            return;
+        }
+    };
+    if kind.is_namespaced() {
+        object.metadata_mut().namespace.get_or_insert_with(|| "default".into());
+    }
+    let refused = validate::validate(&object);
+    let is_refused = !refused.is_empty();
+    for (field, message) in refused {
+        parsed.problems.push(Problem::of(source, reference.clone(), field, message, Severity::Refused));
+    }
+    for path in &unknown {
+        let (message, severity) = match &object {
+            Object::NetworkPolicy(_) if path.starts_with("spec.") && !is_refused => {
+                (format!("unknown field: {}", closure_text(path)), Severity::Closed)
+            }
+            _ if is_refused => ("unknown field".into(), Severity::Warning),
+            _ => ("unknown field, ignored".into(), Severity::Warning),
+        };
+        parsed.problems.push(Problem::of(source, reference.clone(), path.clone(), message, severity));
+    }
+    if is_refused {
+        return;
+    }
+    if let Object::NetworkPolicy(policy) = &mut object {
+        close(policy, &unknown);
+    }
+    parsed.objects.push(Sourced { source: source.clone(), object });
+}
+
+/// Reads a value as `T`; the paths of fields that `T` does not have are added to `unknown`.
+fn typed<T: DeserializeOwned>(value: Value, unknown: &mut Vec<String>) -> Result<Box<T>, (String, String)> {
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
+    let result = serde_ignored::deserialize(deserializer, |path| unknown.push(path_text(&path)));
+    result.map(Box::new).map_err(|error: serde_json::Error| {
+        let path = track.path().to_string();
+        (if path == "." { String::new() } else { path }, error.to_string())
+    })
+}
+
+/// `spec.ingress[0].from`, in the same form as serde_path_to_error writes it.
+fn path_text(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", path_text(parent)),
+        Path::Map { parent, key } => match path_text(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => path_text(parent),
+    }
+}
+
+/// The rule that an unknown field at `path` closes: `ingress[0]`, or `*` when it stands outside the rules.
+fn closed_rule(path: &str) -> &str {
+    let Some(rest) = path.strip_prefix("spec.") else { return "*" };
+    let end = rest.find(']').map_or(0, |at| at + 1);
+    if rest.starts_with("ingress[") || rest.starts_with("egress[") { &rest[..end] } else { "*" }
+}
+
+fn closure_text(path: &str) -> String {
+    match closed_rule(path) {
+        "*" => "no rule of this policy matches anything".into(),
+        rule => format!("spec.{rule} matches nothing"),
+    }
+}
+
+fn close(policy: &mut NetworkPolicy, unknown: &[String]) {
+    let mut closed: BTreeSet<&str> =
+        unknown.iter().filter(|path| path.starts_with("spec.")).map(|path| closed_rule(path)).collect();
+    if closed.is_empty() {
+        return;
+    }
+    let annotations = policy.metadata.annotations.get_or_insert_default();
+    let before = annotations.remove(CLOSED_ANNOTATION).unwrap_or_default();
+    closed.extend(before.split(',').map(str::trim).filter(|rule| !rule.is_empty()));
+    let text = if closed.contains("*") { "*".into() } else { closed.into_iter().collect::<Vec<_>>().join(",") };
+    annotations.insert(CLOSED_ANNOTATION.into(), text);
+}
+
+/// Tells whether rule `index` of `list` (`ingress` or `egress`) of a policy is closed.
+pub(crate) fn closed_rules(policy: &NetworkPolicy) -> impl Fn(&str, usize) -> bool {
+    let annotation = policy.metadata.annotations.as_ref().and_then(|all| all.get(CLOSED_ANNOTATION));
+    let closed: BTreeSet<String> =
+        annotation.map(|text| text.split(',').map(|rule| rule.trim().to_owned()).collect()).unwrap_or_default();
+    move |list, index| !closed.is_empty() && (closed.contains("*") || closed.contains(&format!("{list}[{index}]")))
+}
+
+fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+fn reference(fields: &Map<String, Value>) -> ObjectRef {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let metadata = fields.get("metadata");
+    ObjectRef {
+        kind: fields.get("kind").and_then(Value::as_str).unwrap_or("object").to_owned(),
+        namespace: text(metadata.and_then(|metadata| metadata.get("namespace"))),
+        name: text(metadata.and_then(|metadata| metadata.get("name"))),
+    }
+}
+
+fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,130 @@
+//! What the API server would refuse, for the fields that decide about the network. Pure checks over typed objects; each
+//! finding is a field path and a message.
+
+mod name;
+mod network_policy;
+mod selector;
+mod service;
+mod workload;
+
+use super::object::Object;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::fmt::Display;
+use std::net::IpAddr;
+
+pub(crate) use network_policy::parse_cidr;
+
+/// Transport protocols that Kubernetes knows.
+const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+
+/// Findings so far: field path and message.
+#[derive(Default)]
+struct Findings(Vec<(String, String)>);
+
+impl Findings {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push((field.into(), message.into()));
+    }
+
+    /// Notes `checked`'s error as a finding of `field`.
+    fn check<T>(&mut self, field: impl Into<String>, checked: Result<T, String>) -> Option<T> {
+        checked.map_err(|message| self.add(field, message)).ok()
+    }
+}
+
+/// Everything that is wrong with `object`; empty when it may be used.
+pub(crate) fn validate(object: &Object) -> Vec<(String, String)> {
+    let mut findings = Findings::default();
+    let out = &mut findings;
+    validate_metadata(object, out);
+    match object {
+        Object::Namespace(_) => {}
+        Object::Node(node) => workload::validate_node(node, out),
+        Object::Pod(pod) => workload::validate_pod(pod, out),
+        Object::Deployment(object) => {
+            if let Some(spec) = &object.spec {
+                workload::validate_replicas(spec.replicas, out);
+                workload::validate_template(&spec.selector, &spec.template, out);
+            }
+        }
+        Object::ReplicaSet(object) => {
+            if let Some(spec) = &object.spec {
+                workload::validate_replicas(spec.replicas, out);
+                workload::validate_template(&spec.selector, &spec.template.clone().unwrap_or_default(), out);
+            }
+        }
+        Object::StatefulSet(object) => {
+            if let Some(spec) = &object.spec {
+                workload::validate_replicas(spec.replicas, out);
+                workload::validate_template(&spec.selector, &spec.template, out);
+            }
+        }
+        Object::DaemonSet(object) => {
+            if let Some(spec) = &object.spec {
+                workload::validate_template(&spec.selector, &spec.template, out);
+            }
+        }
+        Object::Service(service) => service::validate_service(service, out),
+        Object::EndpointSlice(slice) => service::validate_slice(slice, out),
+        Object::NetworkPolicy(policy) => network_policy::validate_policy(policy, out),
+    }
+    findings.0
+}
+
+fn validate_metadata(object: &Object, out: &mut Findings) {
+    let metadata: &ObjectMeta = object.metadata();
+    match metadata.name.as_deref() {
+        None | Some("") if metadata.generate_name.as_deref().is_some_and(|prefix| !prefix.is_empty()) => {
+            out.add("metadata.name", "required: generateName needs an API server");
+        }
+        None | Some("") => out.add("metadata.name", "required"),
+        // These names are used as one label of a DNS name.
+        Some(name) if matches!(object, Object::Namespace(_) | Object::Service(_)) => {
+            out.check("metadata.name", name::label(name));
+        }
+        Some(name) => {
+            out.check("metadata.name", name::subdomain(name));
+        }
+    }
+    match metadata.namespace.as_deref() {
+        Some(namespace) if object.kind().is_namespaced() => {
+            out.check("metadata.namespace", name::label(namespace));
+        }
+        None | Some("") => {}
+        Some(_) => out.add("metadata.namespace", format!("not allowed: a {} has no namespace", object.kind())),
+    }
+    selector::validate_labels("metadata.labels", metadata.labels.as_ref(), out);
+}
+
+fn protocol(value: Option<&str>) -> Result<(), String> {
+    match value {
+        None => Ok(()),
+        Some(value) if PROTOCOLS.contains(&value) => Ok(()),
+        Some(value) => Err(format!("\"{value}\" is not supported, use TCP, UDP or SCTP")),
+    }
+}
+
+fn port_number(value: i32) -> Result<u16, String> {
+    match u16::try_from(value) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!("{value} is not between 1 and 65535")),
+    }
+}
+
+fn address(value: &str) -> Result<IpAddr, String> {
+    value.parse().map_err(|_| format!("\"{value}\" is not an IP address"))
+}
+
+fn one_of(value: Option<&str>, allowed: &[&str]) -> Result<(), String> {
+    match value {
+        Some(value) if !allowed.contains(&value) => {
+            Err(format!("\"{value}\" is not supported, use {}", allowed.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `field[index]`.
+fn at(field: impl Display, index: usize) -> String {
+    format!("{field}[{index}]")
+}

@@ -1,0 +1,77 @@
+//! The forms of names: RFC 1123 labels and subdomains, qualified label keys, label values, port names (RFC 6335).
+
+const LABEL_MAX: usize = 63;
+const SUBDOMAIN_MAX: usize = 253;
+const PORT_NAME_MAX: usize = 15;
+
+fn is_label(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
+        && bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+}
+
+/// RFC 1123 label: the name of a namespace, a Service, a Service's port.
+pub(super) fn label(value: &str) -> Result<(), String> {
+    if value.len() > LABEL_MAX {
+        return Err(format!("\"{value}\" is longer than {LABEL_MAX} characters"));
+    }
+    if is_label(value) {
+        return Ok(());
+    }
+    Err(format!(
+        "\"{value}\" is not a DNS label: lower-case letters, digits and '-', first and last a letter or a digit"
+    ))
+}
+
+/// RFC 1123 subdomain: the name of most objects.
+pub(super) fn subdomain(value: &str) -> Result<(), String> {
+    if value.len() > SUBDOMAIN_MAX {
+        return Err(format!("longer than {SUBDOMAIN_MAX} characters"));
+    }
+    if value.split('.').all(is_label) {
+        return Ok(());
+    }
+    Err(format!(
+        "\"{value}\" is not a DNS name: lower-case letters, digits, '-' and '.', each part begins and ends with a letter or a digit"
+    ))
+}
+
+fn is_qualified_part(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    bytes.len() <= LABEL_MAX
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+}
+
+/// Key of a label: `[prefix/]name`.
+pub(super) fn label_key(value: &str) -> Result<(), String> {
+    let (prefix, name) = value.split_once('/').map_or((None, value), |(prefix, name)| (Some(prefix), name));
+    if prefix.is_none_or(|prefix| subdomain(prefix).is_ok()) && is_qualified_part(name) {
+        return Ok(());
+    }
+    Err(format!(
+        "\"{value}\" is not a label key: [dns-prefix/]name, at most {LABEL_MAX} letters, digits, '-', '_', '.'"
+    ))
+}
+
+/// Value of a label; may be empty.
+pub(super) fn label_value(value: &str) -> Result<(), String> {
+    if value.is_empty() || is_qualified_part(value) {
+        return Ok(());
+    }
+    Err(format!("\"{value}\" is not a label value: at most {LABEL_MAX} letters, digits, '-', '_', '.'"))
+}
+
+/// Name of a container's port, and of a target port: RFC 6335 service name.
+pub(super) fn port_name(value: &str) -> Result<(), String> {
+    let letters = value.bytes().any(|byte| byte.is_ascii_lowercase());
+    if is_label(value) && letters && value.len() <= PORT_NAME_MAX && !value.contains("--") {
+        return Ok(());
+    }
+    Err(format!(
+        "\"{value}\" is not a port name: at most {PORT_NAME_MAX} lower-case letters, digits and single '-', with at least one letter"
+    ))
+}
