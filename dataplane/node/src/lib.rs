@@ -14,6 +14,9 @@ mod counters;
 mod dataplane;
 mod error;
 mod link;
+#[cfg(test)]
+#[path = "../tests/common/namespace.rs"]
+mod namespace;
 mod netlink;
 mod pool;
 mod shard;

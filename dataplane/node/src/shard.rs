@@ -361,7 +361,7 @@ impl Shard {
         }
     }
 
-    /// A device vanished under us: its namespace was removed, or somebody deleted it.
+    /// A device vanished under us: somebody deleted it.
     fn lose_port(&mut self, id: PortId) {
         if self.remove_port(id) {
             self.ports_lost += 1;

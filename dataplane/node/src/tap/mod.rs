@@ -164,8 +164,8 @@ fn check(result: io::Result<usize>) -> Result<(), SendError> {
     Err(SendError { reason, gone: is_gone(&error) })
 }
 
-/// Whether the error says that the interface behind the descriptor does not exist any more (its namespace was removed, or
-/// somebody deleted it). The descriptor never recovers.
+/// Whether the error says that the interface behind the descriptor was deleted. The descriptor never recovers. (Removing a
+/// namespace does not do that: the open TAP keeps it alive.)
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENXIO | libc::ENODEV | libc::EBADF))
 }
@@ -174,3 +174,6 @@ fn is_gone(error: &io::Error) -> bool {
 fn offload_is_unknown(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOSYS))
 }
+
+#[cfg(test)]
+mod tests;
