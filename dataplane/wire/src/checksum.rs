@@ -202,3 +202,6 @@ pub fn write_full(bytes: &mut [u8], packet: &Packet) {
 pub(crate) const fn never_zero(field: u16) -> u16 {
     if field == 0 { 0xffff } else { field }
 }
+
+#[cfg(test)]
+mod tests;

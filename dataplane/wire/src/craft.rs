@@ -66,10 +66,6 @@ impl IcmpError {
 /// Whether a packet may be answered with an ICMP error (RFC 1122 §3.2.2, RFC 1812 §4.3.2.7, RFC 4443 §2.4 (e)): not if it is
 /// itself an ICMP error or a redirect, went to many, is a later fragment, or has no single sender.
 pub fn may_answer_with_error(bytes: &[u8], packet: &Packet) -> bool {
-    let to_many = match packet.dst {
-        IpAddr::V4(dst) => dst.is_multicast() || dst.is_broadcast(),
-        IpAddr::V6(dst) => dst.is_multicast(),
-    } || Ethernet::check(bytes).is_ok_and(|ethernet| ethernet.dst.is_multicast());
     let is_error = match (packet.l4, packet.src) {
         (L4::Icmp { kind, .. }, IpAddr::V4(_)) => matches!(
             kind,
@@ -79,7 +75,17 @@ pub fn may_answer_with_error(bytes: &[u8], packet: &Packet) -> bool {
         _ => false,
     };
     let later_fragment = matches!(packet.fragment, Fragment::Later { .. });
-    !(to_many || is_error || later_fragment || packet.src.is_unspecified())
+    is_between_two(bytes, packet) && !is_error && !later_fragment
+}
+
+/// Whether a packet has one sender and one receiver, so that the receiver may answer the sender.
+fn is_between_two(bytes: &[u8], packet: &Packet) -> bool {
+    let to_many = match packet.dst {
+        IpAddr::V4(dst) => dst.is_multicast() || dst.is_broadcast(),
+        IpAddr::V6(dst) => dst.is_multicast(),
+    };
+    let to_many_macs = Ethernet::check(bytes).is_ok_and(|ethernet| ethernet.dst.is_multicast());
+    !to_many && !to_many_macs && !packet.src.is_unspecified()
 }
 
 /// An ICMP error about the frame's packet, sent by `from`: as much of the packet is quoted as the family allows. The packet
@@ -186,10 +192,10 @@ pub fn echo_reply(frame: &mut Frame, packet: &Packet) {
 }
 
 /// The reset that a closed port answers with (RFC 9293 §3.10.7.1); false, and the frame untouched, if the packet is no
-/// whole TCP segment or a reset itself.
+/// whole TCP segment between two hosts, or a reset itself.
 pub fn tcp_reset(frame: &mut Frame, packet: &Packet) -> bool {
     let L4::Tcp { src_port, dst_port, flags } = packet.l4 else { return false };
-    if flags & flag::RST != 0 || packet.is_fragment() {
+    if flags & flag::RST != 0 || packet.is_fragment() || !is_between_two(frame.bytes(), packet) {
         return false;
     }
     let l4 = usize::from(packet.l4_offset);
@@ -213,11 +219,11 @@ pub fn tcp_reset(frame: &mut Frame, packet: &Packet) -> bool {
 }
 
 /// The answer to an SCTP packet that belongs to no association (RFC 9260 §8.4): an abort, or the completion of a shutdown.
-/// False, and the frame untouched, if the packet is no whole SCTP packet or gets no answer.
+/// False, and the frame untouched, if the packet is no whole SCTP packet between two hosts, or gets no answer.
 pub fn sctp_abort(frame: &mut Frame, packet: &Packet) -> bool {
     const TAG_REFLECTED: u8 = 1;
     let L4::Sctp { src_port, dst_port, chunk: first } = packet.l4 else { return false };
-    if packet.is_fragment() {
+    if packet.is_fragment() || !is_between_two(frame.bytes(), packet) {
         return false;
     }
     let sctp = &frame.bytes()[usize::from(packet.l4_offset)..packet.end as usize];
@@ -273,3 +279,6 @@ fn answer_l4(frame: &mut Frame, packet: &Packet, l4_len: usize, write: impl FnOn
     write_l4_checksum(bytes);
     frame.offload = ANSWERED;
 }
+
+#[cfg(test)]
+mod tests;

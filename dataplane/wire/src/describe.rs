@@ -164,7 +164,7 @@ fn write_icmpv6(f: &mut Formatter<'_>, icmp: &Icmpv6Slice<'_>) -> fmt::Result {
 
 fn write_quoted(f: &mut Formatter<'_>, quoted: &[u8]) -> fmt::Result {
     let Ok(packet) = LaxSlicedPacket::from_ip(quoted) else { return f.write_str(" about something unreadable") };
-    // An error is never about an error, so this does not go deeper than a forger's patience: one level.
+    // An error must not be about an error; a forged one could nest them as deep as the frame is long.
     match &packet.transport {
         Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_)) => f.write_str(" about ICMP"),
         _ => {

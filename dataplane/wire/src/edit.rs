@@ -156,13 +156,12 @@ fn rewrite_quoted_transport(l4: &mut [u8], quote: &Quote, addresses: Delta, to: 
     } else {
         return Delta::NONE;
     };
-    match field.filter(|field| l4.len() >= field + 2) {
-        Some(field) => {
-            let updated = pseudo_header.and(changed).apply(word(l4, field));
-            changed.and(replace_word(l4, field, updated))
-        }
-        None => changed,
-    }
+    let Some(field) = field.filter(|field| l4.len() >= field + 2) else { return changed };
+    let updated = match pseudo_header.and(changed).apply(word(l4, field)) {
+        sum if quote.protocol == Protocol::UDP => checksum::never_zero(sum),
+        sum => sum,
+    };
+    changed.and(replace_word(l4, field, updated))
 }
 
 /// Sets type and code of the ICMP or ICMPv6 message at `l4`.
@@ -236,3 +235,6 @@ fn replace_sctp_ports(bytes: &mut [u8], packet: &Packet, to: &FlowKey) {
         l4[SCTP_FIELD..SCTP_FIELD + 4].copy_from_slice(&updated);
     }
 }
+
+#[cfg(test)]
+mod tests;

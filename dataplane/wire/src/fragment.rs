@@ -115,3 +115,6 @@ impl Header {
         short
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,10 +146,15 @@ impl Quote {
         if fixed[0] >> 4 != 6 {
             return None;
         }
+        let (src, dst) = (ipv6::address(fixed, 8), ipv6::address(fixed, 24));
+        // Such a packet was never sent, and as a flow key it would pass for one of IPv4.
+        if ipv6::is_ipv4_mapped(src) || ipv6::is_ipv4_mapped(dst) {
+            return None;
+        }
         let (protocol, l4) = skip_extensions(quoted, fixed[6])?;
         Some(Quote {
-            src: ipv6::address(fixed, 8).into(),
-            dst: ipv6::address(fixed, 24).into(),
+            src: src.into(),
+            dst: dst.into(),
             protocol: Protocol(protocol),
             l3_offset,
             l4_offset: l3_offset + l4,

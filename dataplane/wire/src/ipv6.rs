@@ -145,8 +145,13 @@ fn check_fragment(header: &[u8; 8], before: usize, data_len: usize) -> Result<Fr
 /// addresses must not be on a wire (RFC 4942 §2.2), and here they would look like the flows of IPv4.
 #[inline]
 fn check_addresses(src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), Malformed> {
-    let mapped = |addr: Ipv6Addr| u128::from(addr) >> 32 == 0xffff;
-    let bad_src = src.is_multicast() || src == Ipv6Addr::LOCALHOST || mapped(src);
-    let bad_dst = u128::from(dst) <= 1 || mapped(dst);
+    let bad_src = src.is_multicast() || src == Ipv6Addr::LOCALHOST || is_ipv4_mapped(src);
+    let bad_dst = u128::from(dst) <= 1 || is_ipv4_mapped(dst);
     if bad_src || bad_dst { Err(Malformed::BadAddress) } else { Ok(()) }
+}
+
+/// Whether `addr` is in `::ffff:0:0/96`.
+#[inline]
+pub(crate) fn is_ipv4_mapped(addr: Ipv6Addr) -> bool {
+    u128::from(addr) >> 32 == 0xffff
 }

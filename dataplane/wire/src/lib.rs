@@ -19,6 +19,7 @@ mod frame;
 mod headers;
 pub mod icmp;
 mod instant;
+pub mod invariants;
 pub mod ipv4;
 pub mod ipv6;
 mod mac;

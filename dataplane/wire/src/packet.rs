@@ -249,3 +249,6 @@ fn check_later_fragment(protocol: Protocol, offset_bytes: u16) -> Result<(L4, us
     };
     if usize::from(offset_bytes) < header_len { Err(Malformed::BadFragment) } else { Ok((L4::Other, 0)) }
 }
+
+#[cfg(test)]
+mod tests;
