@@ -18,7 +18,7 @@ use crate::ports::{Port, Ports};
 use crate::state::{Side, State};
 use crate::{DropReason, Exit, GATEWAY_MAC, SwitchConfig, Tables, answer, verdict};
 use std::net::IpAddr;
-use wire::{Ethernet, Fragment, Frame, Instant, L4, Malformed, Packet, edit};
+use wire::{Ethernet, FlowKey, Fragment, Frame, Instant, L4, Malformed, Packet, edit};
 
 /// What every stage may look at.
 pub(crate) struct Context<'a> {
@@ -107,8 +107,8 @@ fn onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Packet, 
     }
     let role = Role::of(&packet);
     let hit = match find(cx, port, &packet, &role, frame)? {
-        Some(hit) => hit,
-        None => open_outbound(cx, port, &packet, &role, frame)?,
+        Found::Flow(hit) => hit,
+        Found::Opener(key) => open_outbound(cx, port, &packet, key, frame)?,
     };
     let far = port.flows.get(hit).far;
     if let Place::Nowhere(reason) = far {
@@ -152,8 +152,8 @@ fn into_port(
     }
     let role = Role::of(&packet);
     let hit = match find(cx, port, &packet, &role, frame)? {
-        Some(hit) => hit,
-        None => open_inbound(cx, port, &packet, &role)?,
+        Found::Flow(hit) => hit,
+        Found::Opener(key) => open_inbound(cx, port, &packet, key)?,
     };
     pass(cx, port, hit, &role, &mut packet, frame);
     Ok(deliver(port, frame))
@@ -164,17 +164,25 @@ fn deliver(port: &Port, frame: &mut Frame) -> Exit {
     Exit::Port(port.config.id)
 }
 
-/// The flow of a packet, if it is known and still stands. `None` means that the packet may open one.
+/// What the flow table says about a packet.
+enum Found {
+    /// It belongs to this flow, which still stands.
+    Flow(Hit),
+    /// It belongs to none, and may open one with this key.
+    Opener(FlowKey),
+}
+
+/// The flow of a packet.
 #[inline]
-fn find(cx: &Context<'_>, port: &mut Port, packet: &Packet, role: &Role, frame: &mut Frame) -> Step<Option<Hit>> {
+fn find(cx: &Context<'_>, port: &mut Port, packet: &Packet, role: &Role, frame: &mut Frame) -> Step<Found> {
     let hit = match role {
         Role::Own(key) => match port.flows.find(cx.now, key) {
             Some(hit) if port.flows.get(hit).state().is_reopened_by(packet) => {
                 port.flows.remove(hit);
-                return Ok(None);
+                return Ok(Found::Opener(*key));
             }
             Some(hit) => hit,
-            None => return Ok(None),
+            None => return Ok(Found::Opener(*key)),
         },
         Role::Fragment => {
             let first = port.fragments.find(cx.now, packet);
@@ -187,13 +195,13 @@ fn find(cx: &Context<'_>, port: &mut Port, packet: &Packet, role: &Role, frame: 
         }
     };
     if port.flows.get(hit).epoch == cx.epoch {
-        return Ok(Some(hit));
+        return Ok(Found::Flow(hit));
     }
     judge_again(cx, port, hit, packet, role, frame)
 }
 
-/// A flow that was judged under other tables: whether it may go on under these, and where it leads (N15, S13, S14). `None`
-/// means that it is over and the packet may open another.
+/// A flow that was judged under other tables: whether it may go on under these, and where it leads (N15, S13, S14). One
+/// that is over is removed, and a packet of its own may open another.
 #[cold]
 fn judge_again(
     cx: &Context<'_>,
@@ -202,20 +210,20 @@ fn judge_again(
     packet: &Packet,
     role: &Role,
     frame: &mut Frame,
-) -> Step<Option<Hit>> {
+) -> Step<Found> {
     let Flow { original, reply, opened_here, service, .. } = *port.flows.get(hit);
     let state = port.flows.get(hit).state();
     if opened_here && !nat::is_still_target(cx, &original, &reply, service) {
         if hit.side == Side::Reply {
             // What the backend still says is let through until the client speaks and learns of it.
-            return Ok(Some(hit));
+            return Ok(Found::Flow(hit));
         }
         port.flows.remove(hit);
         return match (role, packet.l4) {
             (Role::Own(_), L4::Tcp { .. } | L4::Sctp { .. }) if state != State::TcpSynSent => {
                 Err(answer::reset(port, frame, packet))
             }
-            (Role::Own(_), _) => Ok(None),
+            (Role::Own(key), _) => Ok(Found::Opener(*key)),
             (Role::Fragment | Role::Error(_), _) => Err(DropReason::BackendGone.into()),
         };
     }
@@ -234,13 +242,18 @@ fn judge_again(
     let flow = port.flows.get_mut(hit);
     flow.far = far;
     flow.epoch = cx.epoch;
-    Ok(Some(hit))
+    Ok(Found::Flow(hit))
 }
 
 /// The attached side opens a flow: Service, policy, place, translation.
 #[cold]
-fn open_outbound(cx: &Context<'_>, port: &mut Port, packet: &Packet, role: &Role, frame: &mut Frame) -> Step<Hit> {
-    let Role::Own(original) = *role else { return Err(DropReason::UnrelatedIcmpError.into()) };
+fn open_outbound(
+    cx: &Context<'_>,
+    port: &mut Port,
+    packet: &Packet,
+    original: FlowKey,
+    frame: &mut Frame,
+) -> Step<Hit> {
     let target = match nat::find_target(cx, &original) {
         Ok(target) => target,
         Err(reason) => return Err(answer::refused(cx, port, frame, packet, reason)),
@@ -271,8 +284,7 @@ fn open_outbound(cx: &Context<'_>, port: &mut Port, packet: &Packet, role: &Role
 
 /// A flow comes in: policy, and the place of its opener for the answers.
 #[cold]
-fn open_inbound(cx: &Context<'_>, port: &mut Port, packet: &Packet, role: &Role) -> Step<Hit> {
-    let Role::Own(original) = *role else { return Err(DropReason::UnrelatedIcmpError.into()) };
+fn open_inbound(cx: &Context<'_>, port: &mut Port, packet: &Packet, original: FlowKey) -> Step<Hit> {
     verdict::inbound(cx, port, &original)?;
     let mut flow = Flow::new(cx.now, packet, original, original.reverse());
     flow.opened_here = false;
