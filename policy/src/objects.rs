@@ -12,6 +12,7 @@ mod decode;
 mod document;
 mod object;
 mod problem;
+mod reader;
 mod validate;
 
 pub use decode::CLOSED_ANNOTATION;

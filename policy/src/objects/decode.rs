@@ -3,11 +3,15 @@
 
 use super::object::{Kind, Object, ObjectRef, Source, Sourced};
 use super::problem::{Problem, Severity};
+use super::reader::{Mismatch, read};
 use super::{Parsed, validate};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Annotation on a NetworkPolicy that lists its closed rules, such as `ingress[0],egress[2]`, or `*` for all of them. A
 /// closed rule matches nothing: part of it is written in fields that podplane does not understand (N16). It is kept as
@@ -79,20 +83,20 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
     }
     let mut unknown = Vec::new();
     let object = match kind {
-        Kind::Namespace => typed(value, &mut unknown).map(Object::Namespace),
-        Kind::Node => typed(value, &mut unknown).map(Object::Node),
-        Kind::Pod => typed(value, &mut unknown).map(Object::Pod),
-        Kind::Deployment => typed(value, &mut unknown).map(Object::Deployment),
-        Kind::ReplicaSet => typed(value, &mut unknown).map(Object::ReplicaSet),
-        Kind::StatefulSet => typed(value, &mut unknown).map(Object::StatefulSet),
-        Kind::DaemonSet => typed(value, &mut unknown).map(Object::DaemonSet),
-        Kind::Service => typed(value, &mut unknown).map(Object::Service),
-        Kind::EndpointSlice => typed(value, &mut unknown).map(Object::EndpointSlice),
-        Kind::NetworkPolicy => typed(value, &mut unknown).map(Object::NetworkPolicy),
+        Kind::Namespace => read::<Namespace>(value, &mut unknown).map(Object::from),
+        Kind::Node => read::<Node>(value, &mut unknown).map(Object::from),
+        Kind::Pod => read::<Pod>(value, &mut unknown).map(Object::from),
+        Kind::Deployment => read::<Deployment>(value, &mut unknown).map(Object::from),
+        Kind::ReplicaSet => read::<ReplicaSet>(value, &mut unknown).map(Object::from),
+        Kind::StatefulSet => read::<StatefulSet>(value, &mut unknown).map(Object::from),
+        Kind::DaemonSet => read::<DaemonSet>(value, &mut unknown).map(Object::from),
+        Kind::Service => read::<Service>(value, &mut unknown).map(Object::from),
+        Kind::EndpointSlice => read::<EndpointSlice>(value, &mut unknown).map(Object::from),
+        Kind::NetworkPolicy => read::<NetworkPolicy>(value, &mut unknown).map(Object::from),
     };
     let mut object = match object {
         Ok(object) => object,
-        Err((field, message)) => {
+        Err(Mismatch { field, message }) => {
             parsed.problems.push(Problem::of(source, reference, field, message, Severity::Refused));
             return;
         }
@@ -119,34 +123,9 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
         return;
     }
     if let Object::NetworkPolicy(policy) = &mut object {
-        close(policy, &unknown);
+        close(Arc::make_mut(policy), &unknown);
     }
     parsed.objects.push(Sourced { source: source.clone(), object });
-}
-
-/// Reads a value as `T`; the paths of fields that `T` does not have are added to `unknown`.
-fn typed<T: DeserializeOwned>(value: Value, unknown: &mut Vec<String>) -> Result<Box<T>, (String, String)> {
-    let mut track = serde_path_to_error::Track::new();
-    let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
-    let result = serde_ignored::deserialize(deserializer, |path| unknown.push(path_text(&path)));
-    result.map(Box::new).map_err(|error: serde_json::Error| {
-        let path = track.path().to_string();
-        (if path == "." { String::new() } else { path }, error.to_string())
-    })
-}
-
-/// `spec.ingress[0].from`, in the same form as serde_path_to_error writes it.
-fn path_text(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path;
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", path_text(parent)),
-        Path::Map { parent, key } => match path_text(parent) {
-            parent if parent.is_empty() => key.clone(),
-            parent => format!("{parent}.{key}"),
-        },
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => path_text(parent),
-    }
 }
 
 /// The rule that an unknown field at `path` closes: `ingress[0]`, or `*` when it stands outside the rules.

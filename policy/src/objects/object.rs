@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,11 +87,10 @@ macro_rules! kinds {
         }
 
         /// An object of one of the kinds that podplane understands, in the API's own type. Serializes as that type does,
-        /// `apiVersion` and `kind` included.
-        #[derive(Clone, Debug, PartialEq, Serialize)]
-        #[serde(untagged)]
+        /// `apiVersion` and `kind` included. Cheap to clone.
+        #[derive(Clone, Debug, PartialEq)]
         pub enum Object {
-            $(#[doc = concat!("`", $api_version, "` ", stringify!($kind), ".")] $kind(Box<$kind>),)*
+            $(#[doc = concat!("`", $api_version, "` ", stringify!($kind), ".")] $kind(Arc<$kind>),)*
         }
 
         impl Object {
@@ -105,15 +104,21 @@ macro_rules! kinds {
                 match self { $(Object::$kind(object) => &object.metadata,)* }
             }
 
-            /// Its metadata, to change.
+            /// Its metadata, to change in this copy alone.
             pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
-                match self { $(Object::$kind(object) => &mut object.metadata,)* }
+                match self { $(Object::$kind(object) => &mut Arc::make_mut(object).metadata,)* }
+            }
+        }
+
+        impl Serialize for Object {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $(Object::$kind(object) => (**object).serialize(serializer),)* }
             }
         }
 
         $(impl From<$kind> for Object {
             fn from(object: $kind) -> Object {
-                Object::$kind(Box::new(object))
+                Object::$kind(Arc::new(object))
             }
         })*
     };
