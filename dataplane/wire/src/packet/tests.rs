@@ -169,6 +169,7 @@ fn fragments_that_are_part_of_nothing_are_refused() {
     );
     let odd = Packet::check(&edited(build::udp(&v4(), &[0; 33]), |ip| ip[6] = 0x20));
     assert_eq!(odd, Err(Malformed::BadFragment), "not a multiple of 8");
+    assert_eq!(extended(44, &[17, 0, 0xff, 0xf8, 0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8]), Err(Malformed::BadFragment));
     let empty = Packet::check(&edited(build::raw_ip(&v4(), Protocol::UDP, b""), |ip| ip[7] = 5));
     assert_eq!(empty, Err(Malformed::BadFragment), "without data");
 }

@@ -1,8 +1,6 @@
 //! The promises of [`wire::invariants`] over arbitrary bytes, well-formed frames and damaged ones.
 
-mod frames;
-
-use frames::{damaged_frames, ends, frames, with_prefix};
+use crate::frames::{damaged_frames, ends, frames, with_prefix};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use wire::{Packet, build, checksum, invariants};
