@@ -1,0 +1,206 @@
+//! The lab's controller: what the scheduler, IPAM and the Namespace, Deployment, ReplicaSet, StatefulSet, DaemonSet, Service
+//! and EndpointSlice controllers do to a cluster's objects, as one pure function.
+//!
+//! In: the objects as a person wrote them, the result of the last call, the address plan. Out: objects as a node needs
+//! them: every Namespace exists, every Node has pod ranges and addresses, every Pod a node, addresses and conditions, every
+//! Service its ClusterIPs, and every Service with a selector its EndpointSlices. What the manifests state is taken as it is;
+//! only what is missing is filled in.
+//!
+//! Stable: the same input gives the same output, its own output as `previous` changes nothing, and a change moves nothing
+//! that it does not concern (nodes, addresses and names stay). There is no clock: nothing rolls out step by step.
+
+mod endpoints;
+mod names;
+mod network;
+mod nodes;
+mod placement;
+mod services;
+mod status;
+mod workloads;
+
+#[cfg(test)]
+mod tests;
+
+pub use network::LabNetwork;
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use policy::objects::{Object, ObjectRef, Problem, Severity, Source, Sourced};
+use policy::selector::Selector;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use names::suffix;
+
+/// Where the objects that the controller makes say they come from.
+const SOURCE: &str = "controller";
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// The result of [`fill`].
+#[derive(Clone, Debug, Default)]
+pub struct Filled {
+    /// Namespaces, Nodes, Pods, Services, EndpointSlices and NetworkPolicies, in this order, each by namespace and name.
+    pub objects: Vec<Sourced<Object>>,
+    /// Objects that were refused, and why. Everything else is in `objects`.
+    pub problems: Vec<Problem>,
+}
+
+/// Fills in what `desired` leaves open; `previous` are the objects of the last result.
+pub fn fill<'a>(
+    desired: impl IntoIterator<Item = &'a Sourced<Object>>,
+    previous: impl IntoIterator<Item = &'a Sourced<Object>>,
+    network: &LabNetwork,
+) -> Filled {
+    let mut problems = Problems::default();
+    let mut state = State::default();
+    for sourced in desired {
+        problems.sources.insert(sourced.object.reference(), sourced.source.clone());
+        state.insert(sourced.object.clone());
+    }
+    let mut before = State::default();
+    previous.into_iter().for_each(|sourced| before.insert(sourced.object.clone()));
+
+    let named = state.pods.values().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).filter(|n| !n.is_empty());
+    let nodes = nodes::fill(&state.nodes, &before.nodes, &named.collect(), network);
+    let made = state.expand(&nodes, &mut problems);
+    state.pods.extend(made);
+    let places = placement::place(&state.pods, &nodes, &before.pods, &mut problems);
+    state.pods.retain(|key, _| places.contains_key(key));
+    for (key, pod) in &mut state.pods {
+        status::fill(pod, &places[key], &nodes);
+    }
+    services::fill(&mut state.services, &before.services, &network.services, &mut problems);
+    state.compute_endpoints(&places, &nodes);
+    state.complete_namespaces();
+    state.nodes = nodes.into_iter().map(|node| (nodes::name(&node).to_owned(), node)).collect();
+    Filled { objects: state.into_objects(&problems), problems: problems.list }
+}
+
+/// Objects by kind and name.
+#[derive(Default)]
+struct State {
+    namespaces: BTreeMap<String, Namespace>,
+    nodes: BTreeMap<String, Node>,
+    pods: BTreeMap<Key, Pod>,
+    deployments: BTreeMap<Key, Deployment>,
+    replica_sets: BTreeMap<Key, ReplicaSet>,
+    stateful_sets: BTreeMap<Key, StatefulSet>,
+    daemon_sets: BTreeMap<Key, DaemonSet>,
+    services: BTreeMap<Key, Service>,
+    slices: BTreeMap<Key, EndpointSlice>,
+    policies: BTreeMap<Key, NetworkPolicy>,
+}
+
+impl State {
+    fn insert(&mut self, object: Object) {
+        let key = key(object.metadata());
+        match object {
+            Object::Namespace(namespace) => drop(self.namespaces.insert(key.1, *namespace)),
+            Object::Node(node) => drop(self.nodes.insert(key.1, *node)),
+            Object::Pod(pod) => drop(self.pods.insert(key, *pod)),
+            Object::Deployment(deployment) => drop(self.deployments.insert(key, *deployment)),
+            Object::ReplicaSet(set) => drop(self.replica_sets.insert(key, *set)),
+            Object::StatefulSet(set) => drop(self.stateful_sets.insert(key, *set)),
+            Object::DaemonSet(set) => drop(self.daemon_sets.insert(key, *set)),
+            Object::Service(service) => drop(self.services.insert(key, *service)),
+            Object::EndpointSlice(slice) => drop(self.slices.insert(key, *slice)),
+            Object::NetworkPolicy(policy) => drop(self.policies.insert(key, *policy)),
+        }
+    }
+
+    /// The pods of all workloads.
+    fn expand(&self, nodes: &[Node], problems: &mut Problems) -> BTreeMap<Key, Pod> {
+        let mut expansion = workloads::Expansion::new(&self.pods, problems);
+        self.deployments.values().for_each(|deployment| expansion.deployment(deployment, &self.replica_sets));
+        self.replica_sets.values().for_each(|set| expansion.replica_set(set));
+        self.stateful_sets.values().for_each(|set| expansion.stateful_set(set));
+        self.daemon_sets.values().for_each(|set| expansion.daemon_set(set, nodes));
+        expansion.finish()
+    }
+
+    fn compute_endpoints(&mut self, places: &BTreeMap<Key, placement::Place>, nodes: &[Node]) {
+        self.slices.retain(|_, slice| !endpoints::is_ours(slice));
+        let served: BTreeSet<Key> = self.slices.values().filter_map(endpoints::service_of).collect();
+        for (key, service) in &self.services {
+            if !served.contains(key) {
+                let slices = endpoints::slices(service, &self.pods, places, nodes);
+                self.slices.extend(slices.into_iter().map(|slice| (self::key(&slice.metadata), slice)));
+            }
+        }
+    }
+
+    /// Every namespace that is used exists and has the label that the API server gives it.
+    fn complete_namespaces(&mut self) {
+        let pods = self.pods.keys().chain(self.services.keys()).chain(self.slices.keys()).chain(self.policies.keys());
+        let used: BTreeSet<String> = pods.map(|(namespace, _)| namespace.clone()).collect();
+        for name in used {
+            self.namespaces.entry(name.clone()).or_insert_with(|| {
+                let mut namespace = Namespace::default();
+                namespace.metadata.name = Some(name);
+                namespace
+            });
+        }
+        for (name, namespace) in &mut self.namespaces {
+            let labels = namespace.metadata.labels.get_or_insert_default();
+            labels.insert("kubernetes.io/metadata.name".to_owned(), name.clone());
+        }
+    }
+
+    fn into_objects(self, problems: &Problems) -> Vec<Sourced<Object>> {
+        let namespaces = self.namespaces.into_values().map(Object::from);
+        let nodes = self.nodes.into_values().map(Object::from);
+        let pods = self.pods.into_values().map(Object::from);
+        let services = self.services.into_values().map(Object::from);
+        let slices = self.slices.into_values().map(Object::from);
+        let policies = self.policies.into_values().map(Object::from);
+        let all = namespaces.chain(nodes).chain(pods).chain(services).chain(slices).chain(policies);
+        all.map(|object| Sourced { source: problems.source(&object.reference()), object }).collect()
+    }
+}
+
+/// Collects what is refused.
+#[derive(Default)]
+struct Problems {
+    list: Vec<Problem>,
+    sources: BTreeMap<ObjectRef, Source>,
+}
+
+impl Problems {
+    fn refuse(&mut self, kind: &str, metadata: &ObjectMeta, field: &str, reason: &str) {
+        let object = reference(kind, metadata);
+        let source = self.source(&object);
+        self.list.push(Problem::of(&source, object, field, reason, Severity::Refused));
+    }
+
+    /// Notes that an object is made for another one: its problems are found where that one is written.
+    fn made_for(&mut self, kind: &str, made: &ObjectMeta, owner_kind: &str, owner: &ObjectMeta) {
+        let source = self.source(&reference(owner_kind, owner));
+        self.sources.insert(reference(kind, made), source);
+    }
+
+    fn source(&self, object: &ObjectRef) -> Source {
+        self.sources.get(object).cloned().unwrap_or_else(|| Source { file: SOURCE.into(), document: 0 })
+    }
+}
+
+fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectRef {
+    let (namespace, name) = key(metadata);
+    ObjectRef::new(kind, namespace, name)
+}
+
+fn key(metadata: &ObjectMeta) -> Key {
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    Selector::compile(selector).matches(labels)
+}
+
+fn has_labels(metadata: &ObjectMeta, wanted: &BTreeMap<String, String>) -> bool {
+    let labels = metadata.labels.as_ref();
+    wanted.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+}

@@ -1,0 +1,93 @@
+//! The address plan of a lab: where nodes, pods and Services get their addresses from when the manifests do not say.
+
+use crate::ipam::{address_at, subrange};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// Address of the outside host on the underlay.
+const WORLD_HOST: u128 = 100;
+
+/// Host number of the first node on the underlay is one more than this.
+const NODE_HOST_BASE: u128 = 10;
+
+/// Host number of the cluster DNS Service in every Service range; where kubeadm puts it as well.
+const DNS_HOST: u128 = 10;
+
+/// The address plan of a lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabNetwork {
+    /// How many nodes to make when the manifests have none; 1 to [`LabNetwork::NODES_MAX`].
+    pub nodes: u16,
+    /// Networks that join the nodes, one per family.
+    pub underlay: Vec<IpNet>,
+    /// Pod ranges of the cluster, one per family, and the prefix length of each node's share.
+    pub pods: Vec<(IpNet, u8)>,
+    /// Service ranges, one per family; the first is the default family.
+    pub services: Vec<IpNet>,
+}
+
+impl LabNetwork {
+    /// Most nodes of a lab: their underlay addresses stay below the outside host's.
+    pub const NODES_MAX: u16 = 64;
+
+    /// The default plan with `nodes` nodes.
+    pub fn with_nodes(nodes: u16) -> LabNetwork {
+        LabNetwork { nodes, ..LabNetwork::default() }
+    }
+
+    /// Underlay addresses of node number `index` (from 1).
+    pub fn node_addresses(&self, index: u16) -> Vec<IpAddr> {
+        self.underlay.iter().map(|net| address_at(net, NODE_HOST_BASE + u128::from(index))).collect()
+    }
+
+    /// Underlay addresses of the outside host.
+    pub fn world_addresses(&self) -> Vec<IpAddr> {
+        self.underlay.iter().map(|net| address_at(net, WORLD_HOST)).collect()
+    }
+
+    /// Pod ranges of node number `index` (from 1).
+    pub fn pod_cidrs(&self, index: u16) -> Vec<IpNet> {
+        self.pods.iter().filter_map(|(net, len)| subrange(net, *len, index.into())).collect()
+    }
+
+    /// Addresses of the cluster DNS Service, one per family.
+    pub fn dns_addresses(&self) -> Vec<IpAddr> {
+        self.services.iter().map(|net| address_at(net, DNS_HOST)).collect()
+    }
+}
+
+impl Default for LabNetwork {
+    fn default() -> LabNetwork {
+        let net = |text: &str| text.parse::<IpNet>().expect("a literal network");
+        LabNetwork {
+            nodes: 2,
+            underlay: vec![net("172.30.0.0/24"), net("fd00:172:30::/64")],
+            pods: vec![(net("10.244.0.0/16"), 24), (net("fd00:10:244::/48"), 64)],
+            services: vec![net("10.96.0.0/16"), net("fd00:10:96::/112")],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_one_has_the_first_share() {
+        let network = LabNetwork::default();
+        assert_eq!(network.node_addresses(1)[0].to_string(), "172.30.0.11");
+        assert_eq!(network.pod_cidrs(1)[0].to_string(), "10.244.1.0/24");
+        assert_eq!(network.pod_cidrs(1)[1].to_string(), "fd00:10:244:1::/64");
+        assert_eq!(network.world_addresses()[0].to_string(), "172.30.0.100");
+        assert_eq!(network.dns_addresses()[0].to_string(), "10.96.0.10");
+    }
+
+    #[test]
+    fn no_node_has_the_address_of_the_outside_host() {
+        let network = LabNetwork::default();
+        for index in 1..=LabNetwork::NODES_MAX {
+            assert_ne!(network.node_addresses(index), network.world_addresses());
+            assert_eq!(network.pod_cidrs(index).len(), 2);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The cluster directory: a folder of Kubernetes YAML and JSON files as the source of a cluster's intent.
+//!
+//! In: every `.yaml`, `.yml` and `.json` file below the folder; hidden files and folders are not looked at. Out: a
+//! [`Generation`] for every change: the objects of all files and what is wrong with them. A file that is replaced by
+//! renaming, a swapped symbolic link and a folder that appears later are all seen.
+//!
+//! How it waits: the kernel reports that something happened (module `watch`); the directory then waits until nothing
+//! happened for [`SETTLE`], at most [`DELAY_MAX`], and looks at the tree once. Without any report it looks every
+//! [`LOOK_EVERY`], for file systems that report nothing. Only files that changed are parsed.
+//!
+//! What never happens: a broken file, an unreadable folder or a vanished root does not take away what was in force.
+
+mod tree;
+mod watch;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use write::{Written, write};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use policy::objects::{Object, Problem, Sourced};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tree::Tree;
+use watch::Watcher;
+
+/// Quiet time that ends a burst: several times what `cp` or an editor needs between two files, and not felt by a person.
+pub const SETTLE: Duration = Duration::from_millis(20);
+
+/// Longest wait in a burst that does not end: leaves the larger part of a second for compiling and swapping, so that a
+/// change is in force in under one second.
+pub const DELAY_MAX: Duration = Duration::from_millis(200);
+
+/// Network file systems change without inotify saying so; a look costs one `stat` per file.
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The objects of a cluster at one moment.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// Counts the changes since the directory was opened, from 1.
+    pub number: u64,
+    /// All objects, by file; names may occur twice.
+    pub objects: Vec<Sourced<Object>>,
+    /// What is wrong with the files, by file.
+    pub problems: Vec<Problem>,
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The tree may have changed: look with [`Directory::refresh`].
+    Look,
+    /// The descriptor given to [`Directory::wait`] became readable.
+    Stop,
+}
+
+/// A watched cluster directory.
+pub struct Directory {
+    root: PathBuf,
+    watcher: Watcher,
+    tree: Tree,
+    generation: u64,
+}
+
+impl Directory {
+    /// Opens `root`, which need not exist yet. Nothing is read until [`Directory::refresh`].
+    pub fn open(root: &Path) -> io::Result<Directory> {
+        let root = std::path::absolute(root)?;
+        Ok(Directory { root, watcher: Watcher::new()?, tree: Tree::default(), generation: 0 })
+    }
+
+    /// Looks at the tree; a generation if something is other than at the last look. The first look always gives one.
+    pub fn refresh(&mut self) -> Option<Generation> {
+        let changed = self.tree.refresh(&self.root, &mut self.watcher);
+        if !changed && self.generation > 0 {
+            return None;
+        }
+        self.generation += 1;
+        Some(Generation {
+            number: self.generation,
+            objects: self.tree.objects().cloned().collect(),
+            problems: self.tree.problems().cloned().collect(),
+        })
+    }
+
+    /// Waits until the tree may have changed and has settled, or until `stop` is readable.
+    pub fn wait(&mut self, stop: BorrowedFd<'_>) -> io::Result<Wake> {
+        let mut burst: Option<Instant> = None;
+        loop {
+            let timeout = match burst {
+                None => LOOK_EVERY,
+                Some(began) => SETTLE.min(DELAY_MAX.saturating_sub(began.elapsed())),
+            };
+            let (happened, stopped) = self.poll(stop, timeout)?;
+            if stopped {
+                return Ok(Wake::Stop);
+            }
+            let counts = happened && self.watcher.drain()?;
+            match burst {
+                None if counts => burst = Some(Instant::now()),
+                None if happened => {}
+                None => return Ok(Wake::Look),
+                Some(began) if !counts || began.elapsed() >= DELAY_MAX => return Ok(Wake::Look),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn poll(&self, stop: BorrowedFd<'_>, timeout: Duration) -> io::Result<(bool, bool)> {
+        let timeout_ms = timeout.as_millis().max(1) as u16;
+        let mut fds = [PollFd::new(self.watcher.as_fd(), PollFlags::POLLIN), PollFd::new(stop, PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(timeout_ms)) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok((fds[0].any().unwrap_or(false), fds[1].any().unwrap_or(false)))
+    }
+}

@@ -1,0 +1,293 @@
+use super::*;
+use policy::objects::{Object, parse};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use tempfile::TempDir;
+
+/// How long a change may take to be seen before a test fails; far above what it takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Bench {
+    _folder: TempDir,
+    root: PathBuf,
+    directory: Directory,
+    stop: OwnedFd,
+    _keep_open: UnixStream,
+}
+
+impl Bench {
+    /// A directory on `root`, a folder that does not exist yet, in a temporary folder.
+    fn empty() -> Bench {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().join("cluster");
+        let (stop, keep_open) = UnixStream::pair().unwrap();
+        let directory = Directory::open(&root).unwrap();
+        Bench { _folder: folder, root, directory, stop: stop.into(), _keep_open: keep_open }
+    }
+
+    /// A directory with `files`, read once.
+    fn with(files: &[(&str, &str)]) -> (Bench, Generation) {
+        let mut bench = Bench::empty();
+        fs::create_dir(&bench.root).unwrap();
+        for (name, text) in files {
+            bench.put(name, text);
+        }
+        let first = bench.directory.refresh().unwrap();
+        (bench, first)
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        fs::write(self.root.join(name), text).unwrap();
+    }
+
+    /// The next generation for which `done` holds.
+    fn until(&mut self, done: impl Fn(&[String], &Generation) -> bool) -> Generation {
+        let began = Instant::now();
+        loop {
+            assert!(began.elapsed() < DEADLINE, "the change was not seen: {:?}", names(&self.directory));
+            if let Some(generation) = self.directory.refresh()
+                && done(&names(&self.directory), &generation)
+            {
+                return generation;
+            }
+            assert_eq!(self.directory.wait(self.stop.as_fd()).unwrap(), Wake::Look);
+        }
+    }
+
+    fn until_names(&mut self, wanted: &[&str]) -> Generation {
+        self.until(|names, _| names == wanted)
+    }
+}
+
+/// Names of all objects in force, in order.
+fn names(directory: &Directory) -> Vec<String> {
+    let mut names: Vec<String> =
+        directory.tree.objects().map(|sourced| sourced.object.metadata().name.clone().unwrap_or_default()).collect();
+    names.sort();
+    names
+}
+
+fn namespace(name: &str) -> String {
+    format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n")
+}
+
+fn policy(name: &str, cidr: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{podSelector: {{}}, ingress: \
+         [{{from: [{{ipBlock: {{cidr: {cidr}}}}}]}}]}}\n"
+    )
+}
+
+#[test]
+fn all_manifest_files_of_the_tree_are_read_and_hidden_ones_are_not() {
+    let (bench, first) = Bench::with(&[
+        ("a.yaml", &namespace("a")),
+        ("b.yml", &namespace("b")),
+        ("c.json", r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"c"}}"#),
+        (".d.yaml", &namespace("d")),
+        ("e.txt", &namespace("e")),
+    ]);
+    assert_eq!(names(&bench.directory), ["a", "b", "c"]);
+    assert_eq!((first.number, first.problems.len()), (1, 0));
+}
+
+#[test]
+fn nothing_changed_gives_no_generation() {
+    let (mut bench, _) = Bench::with(&[("a.yaml", &namespace("a"))]);
+    assert!(bench.directory.refresh().is_none());
+    bench.put("a.yaml", &namespace("a"));
+    assert!(bench.directory.refresh().is_none(), "the same content again");
+}
+
+#[test]
+fn a_folder_that_appears_later_is_found() {
+    let mut bench = Bench::empty();
+    let first = bench.directory.refresh().unwrap();
+    assert_eq!(first.problems.len(), 1, "the missing folder is reported");
+    fs::create_dir(&bench.root).unwrap();
+    bench.put("a.yaml", &namespace("a"));
+    let found = bench.until_names(&["a"]);
+    assert!(found.problems.is_empty());
+    fs::create_dir_all(bench.root.join("deep/er")).unwrap();
+    fs::write(bench.root.join("deep/er/b.yaml"), namespace("b")).unwrap();
+    bench.until_names(&["a", "b"]);
+}
+
+#[test]
+fn a_file_replaced_by_renaming_is_seen_and_a_removed_one_takes_its_objects_along() {
+    let (mut bench, _) = Bench::with(&[("a.yaml", &namespace("a")), ("b.yaml", &namespace("b"))]);
+    bench.put(".a.tmp", &namespace("a2"));
+    fs::rename(bench.root.join(".a.tmp"), bench.root.join("a.yaml")).unwrap();
+    bench.until_names(&["a2", "b"]);
+    fs::remove_file(bench.root.join("b.yaml")).unwrap();
+    bench.until_names(&["a2"]);
+}
+
+#[test]
+fn a_broken_file_is_reported_and_its_last_good_objects_stay() {
+    let (mut bench, _) = Bench::with(&[("a.yaml", &namespace("a")), ("b.yaml", &namespace("b"))]);
+    bench.put("a.yaml", "apiVersion: v1\nkind: [");
+    bench.put("b.yaml", &namespace("b2"));
+    let broken = bench.until(|_, generation| !generation.problems.is_empty());
+    assert_eq!(names(&bench.directory), ["a", "b2"]);
+    let text = broken.problems[0].to_string();
+    assert!(text.contains("a.yaml") && text.ends_with("its last good content stays in force"), "{text}");
+    bench.put("a.yaml", &namespace("a3"));
+    let mended = bench.until_names(&["a3", "b2"]);
+    assert!(mended.problems.is_empty());
+}
+
+#[test]
+fn the_last_good_form_of_a_refused_object_stays() {
+    let text = |cidr| [policy("p", cidr), "---\n".to_owned(), namespace("a")].concat();
+    let (mut bench, _) = Bench::with(&[("a.yaml", &text("10.0.0.0/8"))]);
+    bench.put("a.yaml", &text("10.0.0.0/99"));
+    let refused = bench.until(|_, generation| !generation.problems.is_empty());
+    assert_eq!(names(&bench.directory), ["a", "p"]);
+    assert!(refused.problems[0].field.contains("cidr"), "{:?}", refused.problems);
+}
+
+#[test]
+fn a_vanished_root_leaves_everything_in_force() {
+    let (mut bench, _) = Bench::with(&[("a.yaml", &namespace("a"))]);
+    fs::rename(&bench.root, bench.root.with_extension("away")).unwrap();
+    bench.until(|_, generation| !generation.problems.is_empty());
+    assert_eq!(names(&bench.directory), ["a"]);
+    fs::rename(bench.root.with_extension("away"), &bench.root).unwrap();
+    let back = bench.until(|_, generation| generation.problems.is_empty());
+    assert_eq!(back.number, 3);
+}
+
+#[test]
+fn a_swapped_link_of_a_mounted_config_map_is_seen() {
+    let (mut bench, _) = Bench::with(&[]);
+    let version = |number: u32, name: &str| {
+        let folder = bench.root.join(format!("..v{number}"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("a.yaml"), namespace(name)).unwrap();
+    };
+    version(1, "one");
+    symlink("..v1", bench.root.join("..data")).unwrap();
+    symlink("..data/a.yaml", bench.root.join("a.yaml")).unwrap();
+    version(2, "two");
+    bench.until_names(&["one"]);
+    symlink("..v2", bench.root.join("..data_tmp")).unwrap();
+    fs::rename(bench.root.join("..data_tmp"), bench.root.join("..data")).unwrap();
+    bench.until_names(&["two"]);
+}
+
+#[test]
+fn a_swapped_link_to_the_whole_folder_is_seen() {
+    let mut bench = Bench::empty();
+    for name in ["one", "two"] {
+        fs::create_dir(bench.root.with_file_name(name)).unwrap();
+        fs::write(bench.root.with_file_name(name).join("a.yaml"), namespace(name)).unwrap();
+    }
+    symlink("one", &bench.root).unwrap();
+    bench.until_names(&["one"]);
+    let next = bench.root.with_file_name("next");
+    symlink("two", &next).unwrap();
+    fs::rename(&next, &bench.root).unwrap();
+    bench.until_names(&["two"]);
+    fs::write(bench.root.join("b.yaml"), namespace("b")).unwrap();
+    bench.until_names(&["b", "two"]);
+}
+
+#[test]
+fn a_ring_of_links_ends() {
+    let (mut bench, _) = Bench::with(&[("a.yaml", &namespace("a"))]);
+    symlink(".", bench.root.join("again")).unwrap();
+    bench.put("b.yaml", &namespace("b"));
+    bench.until_names(&["a", "b"]);
+}
+
+#[test]
+fn a_burst_of_files_is_one_generation() {
+    let (mut bench, _) = Bench::with(&[]);
+    for number in 0..200 {
+        bench.put(&format!("{number}.yaml"), &namespace(&format!("n{number}")));
+    }
+    assert_eq!(bench.directory.wait(bench.stop.as_fd()).unwrap(), Wake::Look);
+    let generation = bench.directory.refresh().unwrap();
+    assert_eq!((generation.number, names(&bench.directory).len()), (2, 200));
+}
+
+#[test]
+fn a_burst_that_does_not_end_is_looked_at_all_the_same() {
+    let (mut bench, _) = Bench::with(&[]);
+    let path = bench.root.join("busy.yaml");
+    let writer = std::thread::spawn(move || {
+        let began = Instant::now();
+        let mut number = 0;
+        while began.elapsed() < 4 * DELAY_MAX {
+            number += 1;
+            fs::write(&path, namespace(&format!("n{number}"))).unwrap();
+        }
+    });
+    let began = Instant::now();
+    assert_eq!(bench.directory.wait(bench.stop.as_fd()).unwrap(), Wake::Look);
+    assert!(began.elapsed() < DELAY_MAX * 3, "{:?}", began.elapsed());
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_stop_ends_the_wait() {
+    let mut bench = Bench::empty();
+    bench.directory.refresh();
+    let (stop, other) = UnixStream::pair().unwrap();
+    drop(other);
+    assert_eq!(bench.directory.wait(stop.as_fd()).unwrap(), Wake::Stop);
+}
+
+fn objects(yaml: &str) -> Vec<Object> {
+    let parsed = parse("test", yaml);
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    parsed.objects.into_iter().map(|sourced| sourced.object).collect()
+}
+
+#[test]
+fn what_is_written_is_read_back_as_it_was() {
+    let nasty = r##"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop", "labels": {"yes": "no",
+        "on": "0123", "v": "1e3", "n": "null", "e": ""}, "annotations": {"t": "~", "a": "two\nlines\n", "b": " - x: #y",
+        "c": "tab\there", "d": "\u00e9\u0007", "e": "a: b", "f": "---\nkind: Pod", "g": "|", "h": "0x1F", "i": "12:30:45",
+        "j": "  lead", "k": "trail \n\n", "l": "'\"", "m": "2026-01-01", "n": ".5", "o": "!tag", "p": "&a *a", "q": "true"}},
+        "spec": {"nodeName": "node1", "containers": [{"name": "c", "image": "i", "args": ["", "-", "a\\b"]}]},
+        "status": {"podIPs": [{"ip": "10.244.1.2"}, {"ip": "fd00::2"}]}}"##;
+    let written = objects(nasty);
+    let folder = TempDir::new().unwrap();
+    assert_eq!(write(folder.path(), &written).unwrap().written, 1);
+    let text = fs::read_to_string(folder.path().join("pods/shop/p.yaml")).unwrap();
+    assert_eq!(objects(&text), written, "{text}");
+}
+
+#[test]
+fn writing_touches_what_changed_and_removes_what_is_gone() {
+    let folder = TempDir::new().unwrap();
+    let three = objects(&["a", "b", "c"].map(|name| format!("---\n{}", namespace(name))).concat());
+    assert_eq!(write(folder.path(), &three).unwrap(), Written { written: 3, removed: 0, unchanged: 0 });
+    let path = folder.path().join("namespaces/a.yaml");
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    let two = objects(&format!("{}---\n{}", namespace("a"), policy("p", "10.0.0.0/8")));
+    assert_eq!(write(folder.path(), &two).unwrap(), Written { written: 1, removed: 2, unchanged: 1 });
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
+    assert!(folder.path().join("networkpolicies/default/p.yaml").exists());
+    assert_eq!(write(folder.path(), []).unwrap().removed, 2);
+}
+
+#[test]
+fn names_that_are_no_file_names_stay_inside_the_folder() {
+    let folder = TempDir::new().unwrap();
+    let mut odd = objects(&namespace("a"));
+    odd[0].metadata_mut().name = Some("../../x".to_owned());
+    let mut long = odd.clone();
+    long[0].metadata_mut().name = Some("l".repeat(253));
+    write(folder.path(), odd.iter().chain(&long)).unwrap();
+    let found: Vec<String> = fs::read_dir(folder.path().join("namespaces"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.contains(&"%2E.%2F..%2Fx.yaml".to_owned()), "{found:?}");
+}
