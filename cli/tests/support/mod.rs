@@ -6,6 +6,8 @@
 // Every test crate includes this module and uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod manifests;
+
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write;
