@@ -85,25 +85,44 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Colours of labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    /// Something is wrong.
+    Red,
+    /// Something deserves a look.
+    Yellow,
+}
+
+/// `text` in bold colour, if standard output shows colour.
+pub(crate) fn paint(text: &str, colour: Colour) -> String {
+    paint_for(&io::stdout(), text, colour)
+}
+
+fn paint_for(stream: &impl IsTerminal, text: &str, colour: Colour) -> String {
+    let wanted = stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let code = match colour {
+        Colour::Red => 31,
+        Colour::Yellow => 33,
+    };
+    if wanted { format!("\x1b[1;{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
 /// Writes a failure to standard error. Nothing is left to do if that fails.
 pub(crate) fn report(failure: &Failure) {
     let mut err = io::stderr().lock();
-    let label = if paint(&err) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    let label = paint_for(&err, "error:", Colour::Red);
     let _ = writeln!(err, "{label} {failure}");
 }
 
 /// Writes a warning to standard error.
 pub(crate) fn warn(text: &str) {
     let mut err = io::stderr().lock();
-    let label = if paint(&err) { "\x1b[1;33mwarning:\x1b[0m" } else { "warning:" };
+    let label = paint_for(&err, "warning:", Colour::Yellow);
     let _ = writeln!(err, "{label} {text}");
 }
 
 /// Says on standard error what a long command is doing.
 pub(crate) fn progress(text: &str) {
     let _ = writeln!(io::stderr().lock(), "==> {text}");
-}
-
-fn paint(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,8 +1,12 @@
 //! `podplane check`: validates manifests and says each problem by file, object and field.
 
-use crate::manifests::{self, ManifestArgs};
-use crate::output::{Answer, Context, Failure};
+use crate::intent;
+use crate::manifests::ManifestArgs;
+use crate::output::{self, Answer, Context, Failure};
 use clap::Args;
+use policy::objects::{Problem, Severity};
+use serde::Serialize;
+use std::fmt::Write;
 
 /// Arguments of `podplane check`.
 #[derive(Args)]
@@ -16,8 +20,90 @@ pub(crate) struct CheckArgs {
     manifests: ManifestArgs,
 }
 
+/// What was found.
+#[derive(Serialize)]
+struct Findings<'a> {
+    files: usize,
+    objects: usize,
+    problems: Vec<Finding<'a>>,
+}
+
+/// One problem.
+#[derive(Serialize)]
+struct Finding<'a> {
+    severity: &'static str,
+    file: &'a str,
+    line: Option<u32>,
+    column: Option<u32>,
+    kind: Option<&'a str>,
+    namespace: Option<&'a str>,
+    name: Option<&'a str>,
+    field: &'a str,
+    message: &'a str,
+    #[serde(skip)]
+    problem: &'a Problem,
+}
+
+impl<'a> Finding<'a> {
+    fn new(problem: &'a Problem) -> Finding<'a> {
+        let object = problem.object.as_ref();
+        Finding {
+            severity: title(problem.severity),
+            file: &problem.file,
+            line: problem.position.map(|(line, _)| line),
+            column: problem.position.map(|(_, column)| column),
+            kind: object.map(|object| object.kind.as_str()),
+            namespace: object.map(|object| object.namespace.as_str()),
+            name: object.map(|object| object.name.as_str()),
+            field: &problem.field,
+            message: &problem.message,
+            problem,
+        }
+    }
+}
+
+fn title(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Warning => "warning",
+        Severity::Closed => "closed",
+        Severity::Refused => "refused",
+        Severity::Unreadable => "unreadable",
+    }
+}
+
 /// Validates the manifests.
-pub(crate) fn run(args: CheckArgs, _context: &Context) -> Result<Answer, Failure> {
-    manifests::read(&args.manifests.paths)?;
-    Ok(Answer::Yes)
+pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Answer, Failure> {
+    let intent = intent::load(&args.manifests.paths)?;
+    let problems = intent.problems.iter().map(Finding::new).collect();
+    context.show(&Findings { files: intent.files, objects: intent.objects, problems }, text)?;
+    match intent.problems.iter().map(|problem| problem.severity).max() {
+        Some(Severity::Unreadable) => {
+            Err(Failure::BadInput("some of the manifests are neither YAML nor JSON (see above)".to_owned()))
+        }
+        Some(Severity::Refused) => Ok(Answer::No),
+        _ => Ok(Answer::Yes),
+    }
+}
+
+fn text(findings: &Findings<'_>) -> String {
+    let mut text = String::new();
+    for finding in &findings.problems {
+        let colour = match finding.problem.severity {
+            Severity::Warning => output::Colour::Yellow,
+            _ => output::Colour::Red,
+        };
+        let label = output::paint(finding.severity, colour);
+        let _ = writeln!(text, "{label}: {}", finding.problem);
+    }
+    let count = |severity| findings.problems.iter().filter(|finding| finding.problem.severity == severity).count();
+    let _ = writeln!(
+        text,
+        "{} objects in {} files: {} refused, {} with a closed rule, {} warnings",
+        findings.objects,
+        findings.files,
+        count(Severity::Refused),
+        count(Severity::Closed),
+        count(Severity::Warning)
+    );
+    text
 }

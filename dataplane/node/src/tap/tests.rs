@@ -117,7 +117,8 @@ fn a_tap_whose_interface_was_deleted_is_gone() {
         two_namespaces();
         let tap = open_in("left", "10.9.0.1/24", TapMode::Auto);
         let mut frame = Frame::with_capacity(FRAME_MAX_BYTES);
-        netns::within(Path::new("/run/netns/left"), || sh("ip link delete tap0")).expect("the namespace can be entered");
+        netns::within(Path::new("/run/netns/left"), || sh("ip link delete tap0"))
+            .expect("the namespace can be entered");
         assert!(matches!(tap.receive(&mut frame), Received::Gone));
         frame.set_bytes(&[0; 60]);
         assert!(tap.send(&mut frame, &mut Vec::new()).expect_err("nobody takes it").gone);
@@ -128,9 +129,10 @@ fn a_tap_whose_interface_was_deleted_is_gone() {
 fn super_frame(kind: SegmentationKind, ipv6: bool, payload_bytes: usize, size_bytes: u16) -> Frame {
     let (protocol, l4): (_, &[u8]) = match kind {
         // ACK, PSH and FIN; 8 bytes of options: NOP, NOP, and an empty timestamp would be longer, so six more NOPs.
-        SegmentationKind::Tcp => {
-            (Protocol::TCP, b"\x30\x39\x00\x50\x00\x00\xff\xf0\x01\x02\x03\x04\x70\x19\x20\x00\0\0\0\0\x01\x01\x01\x01\x01\x01\x01\x01")
-        }
+        SegmentationKind::Tcp => (
+            Protocol::TCP,
+            b"\x30\x39\x00\x50\x00\x00\xff\xf0\x01\x02\x03\x04\x70\x19\x20\x00\0\0\0\0\x01\x01\x01\x01\x01\x01\x01\x01",
+        ),
         SegmentationKind::Udp => (Protocol::UDP, b"\x30\x39\x00\x35\0\0\0\0"),
     };
     let l4_bytes = l4.len() + payload_bytes;
@@ -193,9 +195,13 @@ fn our_segments_are_the_kernels() {
              echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"
         ));
         for kind in [SegmentationKind::Tcp, SegmentationKind::Udp] {
-            for (ipv6, payload_bytes, size_bytes) in
-                [(false, 60_000, 1400), (true, 60_000, 1400), (false, 2_801, 1400), (true, 2_800, 1400), (false, 999, 100)]
-            {
+            for (ipv6, payload_bytes, size_bytes) in [
+                (false, 60_000, 1400),
+                (true, 60_000, 1400),
+                (false, 2_801, 1400),
+                (true, 2_800, 1400),
+                (false, 999, 100),
+            ] {
                 let mut frame = super_frame(kind, ipv6, payload_bytes, size_bytes);
                 left.send(&mut frame, &mut Vec::new()).expect("the kernel takes the super-frame");
                 // What a router changes, so that only the segmentation is compared.

@@ -1,0 +1,127 @@
+//! `podplane check`: each bad input of its own kind, with the exit code, the file, the object and the field.
+
+mod support;
+
+use serde_json::Value;
+use support::{Folder, podplane, podplane_with_input, text};
+
+/// Runs `check -f -` on `manifests`; gives the exit code and the JSON.
+fn check(manifests: &str) -> (Option<i32>, Value) {
+    let output = podplane_with_input(&["check", "-o", "json", "-f", "-"], manifests);
+    let json = serde_json::from_slice(&output.stdout);
+    (output.status.code(), json.unwrap_or_else(|e| panic!("{e}: {}{}", text(&output.stdout), text(&output.stderr))))
+}
+
+/// The one problem of `manifests` with this severity.
+fn problem(manifests: &str, severity: &str) -> Value {
+    let (_, findings) = check(manifests);
+    let problems = findings["problems"].as_array().expect("problems");
+    let found: Vec<&Value> = problems.iter().filter(|problem| problem["severity"] == severity).collect();
+    assert_eq!(found.len(), 1, "{findings:#}");
+    found[0].clone()
+}
+
+const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop}
+spec: {containers: [{name: main, image: none}]}
+";
+
+#[test]
+fn good_manifests_are_accepted() {
+    let (code, findings) = check(POD);
+    assert_eq!((code, &findings["objects"]), (Some(0), &Value::from(1)), "{findings:#}");
+    assert_eq!(findings["problems"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn broken_yaml_names_file_line_and_column_and_is_exit_code_2() {
+    let folder = Folder::new();
+    let file = folder.write("broken.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: web\n");
+    folder.write("good.yaml", POD);
+    let output = podplane(&["check", "-f", folder.path().to_str().expect("a UTF-8 path")]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stdout);
+    assert!(said.contains(&format!("unreadable: {file}:")) && said.contains("1 objects in 2 files"), "{said}");
+}
+
+#[test]
+fn an_unknown_kind_is_named_and_skipped_with_a_warning() {
+    let manifests = format!("{POD}---\napiVersion: example.com/v1\nkind: Toaster\nmetadata: {{name: kitchen}}\n");
+    let (code, findings) = check(&manifests);
+    assert_eq!((code, &findings["objects"]), (Some(0), &Value::from(1)), "{findings:#}");
+    let warning = problem(&manifests, "warning");
+    assert_eq!((&warning["kind"], &warning["name"]), (&"Toaster".into(), &"kitchen".into()), "{warning:#}");
+}
+
+#[test]
+fn an_invalid_cidr_in_a_policy_is_refused_by_field() {
+    let manifests = format!(
+        "{POD}---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: bad, namespace: shop}}
+spec:
+  podSelector: {{}}
+  ingress:
+  - from: [{{ipBlock: {{cidr: 10.0.0.0/40}}}}]
+"
+    );
+    let (code, findings) = check(&manifests);
+    assert_eq!(code, Some(1), "{findings:#}");
+    let refused = problem(&manifests, "refused");
+    assert_eq!(refused["field"], "spec.ingress[0].from[0].ipBlock.cidr", "{refused:#}");
+    assert_eq!((&refused["namespace"], &refused["name"]), (&"shop".into(), &"bad".into()), "{refused:#}");
+    assert_eq!(refused["file"], "<stdin>", "{refused:#}");
+}
+
+#[test]
+fn a_field_of_the_wrong_type_is_refused_by_field() {
+    let refused = problem(&POD.replace("name: main", "name: main, ports: [{containerPort: many}]"), "refused");
+    assert_eq!(refused["field"], "spec.containers[0].ports[0].containerPort", "{refused:#}");
+}
+
+#[test]
+fn duplicate_pod_addresses_are_refused_and_both_pods_named() {
+    let pod = |name: &str| {
+        format!("{}status: {{podIPs: [{{ip: 10.244.1.7}}], podIP: 10.244.1.7}}\n", POD.replace("name: web", name))
+            .replace("spec: {", "spec: {nodeName: node1, ")
+    };
+    let manifests = format!("{}---\n{}", pod("name: first"), pod("name: second"));
+    let (code, findings) = check(&manifests);
+    assert_eq!(code, Some(1), "{findings:#}");
+    let refused = problem(&manifests, "refused");
+    let said = refused.to_string();
+    assert!(said.contains("first") && said.contains("second") && said.contains("10.244.1.7"), "{refused:#}");
+}
+
+#[test]
+fn a_full_node_range_is_refused_and_the_node_named() {
+    let node = "
+apiVersion: v1
+kind: Node
+metadata: {name: tiny}
+spec: {podCIDR: 10.244.9.0/30, podCIDRs: [10.244.9.0/30, 'fd00:10:244:9::/64']}
+";
+    let pods: String = (0..4).map(|i| format!("---{}", POD.replace("name: web", &format!("name: web-{i}")))).collect();
+    let (code, findings) = check(&format!("{node}{pods}"));
+    assert_eq!(code, Some(1), "{findings:#}");
+    let said = findings["problems"].to_string();
+    assert!(said.contains("10.244.9.0/30") && said.contains("tiny"), "{findings:#}");
+}
+
+#[test]
+fn an_object_that_is_defined_twice_is_refused() {
+    let refused = problem(&format!("{POD}---{POD}"), "refused");
+    assert_eq!((&refused["kind"], &refused["name"]), (&"Pod".into(), &"web".into()), "{refused:#}");
+}
+
+#[test]
+fn a_list_and_json_are_read() {
+    let list = r#"{"apiVersion":"v1","kind":"List","items":[
+        {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}},
+        {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop"},"spec":{"ports":[{"port":80}]}}]}"#;
+    let (code, findings) = check(list);
+    assert_eq!((code, &findings["objects"]), (Some(0), &Value::from(2)), "{findings:#}");
+}
