@@ -188,7 +188,7 @@ pub fn echo_reply(frame: &mut Frame, packet: &Packet) {
         src.swap_with_slice(dst);
         v6::ECHO_REPLY
     };
-    edit::replace_icmp_kind(bytes, l4, [reply, 0]);
+    edit::replace_icmp_kind(&mut bytes[l4..packet.end as usize], [reply, 0]);
 }
 
 /// The reset that a closed port answers with (RFC 9293 §3.10.7.1); false, and the frame untouched, if the packet is no

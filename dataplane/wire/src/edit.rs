@@ -106,7 +106,7 @@ pub fn rewrite(frame: &mut Frame, packet: &Packet, to: &FlowKey) {
                 _ => Delta::NONE,
             };
             let pseudo_header = if src.is_ipv6() { addresses } else { Delta::NONE };
-            update_field(bytes, l4 + ICMP_FIELD, pseudo_header.and(id));
+            update_icmp(&mut bytes[l4..packet.end as usize], pseudo_header.and(id));
         }
         L4::Other => {}
     }
@@ -164,10 +164,20 @@ fn rewrite_quoted_transport(l4: &mut [u8], quote: &Quote, addresses: Delta, to: 
     changed.and(replace_word(l4, field, updated))
 }
 
-/// Sets type and code of the ICMP or ICMPv6 message at `l4`.
-pub(crate) fn replace_icmp_kind(bytes: &mut [u8], l4: usize, kind_and_code: [u8; 2]) {
-    let delta = replace_word(bytes, l4, u16::from_be_bytes(kind_and_code));
-    update_field(bytes, l4 + ICMP_FIELD, delta);
+/// Sets type and code of a whole ICMP or ICMPv6 message.
+pub(crate) fn replace_icmp_kind(message: &mut [u8], kind_and_code: [u8; 2]) {
+    let delta = replace_word(message, 0, u16::from_be_bytes(kind_and_code));
+    update_icmp(message, delta);
+}
+
+/// Updates the checksum of an ICMP message. An echo reply with identifier 0, sequence number 0 and data of zeros is the one
+/// message that is all zero and that no pseudo-header saves from it: its sum is 0, where every other sum that vanishes is all
+/// ones, and an update cannot tell the two apart.
+fn update_icmp(message: &mut [u8], delta: Delta) {
+    update_field(message, ICMP_FIELD, delta);
+    if message.iter().all(|byte| *byte == 0) {
+        message[ICMP_FIELD..ICMP_FIELD + 2].fill(0xff);
+    }
 }
 
 #[inline]

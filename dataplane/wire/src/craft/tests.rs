@@ -107,6 +107,14 @@ fn a_ping_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_ping_of_zeros_comes_back_with_a_right_checksum() {
+    let (mut frame, packet) = checked(&build::echo(&v4(), Echo::Request, 0, 0, &[0; 8]));
+    echo_reply(&mut frame, &packet);
+    assert_eq!(frame.bytes(), build::echo(&v4().reverse(), Echo::Reply, 0, 0, &[0; 8]));
+    recheck(&frame);
+}
+
+#[test]
 fn errors_have_the_codes_of_their_family() {
     let cases = [
         (IcmpError::NetUnreachable, (3, 0), (1, 0)),
