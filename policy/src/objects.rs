@@ -22,6 +22,9 @@ pub use problem::{Problem, Severity};
 
 use std::sync::Arc;
 
+/// Annotation on a Node with the MAC address of its VTEP, for peers that do not derive it from the node's name.
+pub const VTEP_MAC_ANNOTATION: &str = "podplane.io/vtep-mac";
+
 /// What a text holds.
 #[derive(Debug, Default)]
 pub struct Parsed {

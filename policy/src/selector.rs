@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What one requirement asks of the value under its key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Requirement {
     In(BTreeSet<String>),
     /// Also matches when the key is absent.
@@ -16,7 +16,7 @@ enum Requirement {
 }
 
 /// A compiled label selector; all requirements must hold. Without requirements it matches everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
     requirements: Vec<(String, Requirement)>,
 }
@@ -65,11 +65,6 @@ impl Selector {
                 Requirement::Never => false,
             }
         })
-    }
-
-    /// Whether it matches every set of labels.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.requirements.is_empty()
     }
 
     /// The label keys that it looks at.

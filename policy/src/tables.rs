@@ -1,7 +1,9 @@
 //! The compiled form of a cluster's intent, as seen from any node: who owns an address, where a Service leads, what a
 //! policy says. Immutable; a lookup neither allocates nor walks lists that grow with the cluster.
 
+use crate::rules::{Peer, RuleSets};
 use ipnet::IpNet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use wire::{MacAddr, Protocol};
@@ -48,6 +50,28 @@ pub struct PodEntry {
     pub addresses: Vec<IpAddr>,
     /// spec.hostNetwork: its addresses are the node's and are owned by the node.
     pub host_network: bool,
+    /// spec.containers[].ports, of sidecar containers too.
+    pub ports: Vec<ContainerPort>,
+}
+
+/// A port that a container says it listens on. Nothing is opened or closed by it: it gives names to ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerPort {
+    /// Its name, empty if unnamed.
+    pub name: Arc<str>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// containerPort.
+    pub port: u16,
+}
+
+/// A NetworkPolicy, as verdicts name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyEntry {
+    /// metadata.namespace.
+    pub namespace: Arc<str>,
+    /// metadata.name.
+    pub name: Arc<str>,
 }
 
 /// Whose address it is.
@@ -55,7 +79,7 @@ pub struct PodEntry {
 pub enum Owner {
     /// A pod's own address.
     Pod(PodIndex),
-    /// A node's address.
+    /// A node's address, or the gateway address of its pods.
     Node(NodeIndex),
 }
 
@@ -112,10 +136,12 @@ pub struct ServicePortEntry {
     pub backends_v4: Arc<[Backend]>,
     /// The same for IPv6.
     pub backends_v6: Arc<[Backend]>,
+    /// Backends, of both families and sorted, that a flow may stay on: the ready ones and the serving ones.
+    pub listed: Arc<[Backend]>,
 }
 
 /// One target of a Service port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Backend {
     /// Address that the packet is sent to.
     pub addr: IpAddr,
@@ -128,59 +154,87 @@ pub struct Backend {
 pub struct Tables {
     /// Number of this compilation; grows with every change.
     pub epoch: u64,
-    /// Nodes by index.
+    /// Nodes by index, in order of their names.
     pub nodes: Vec<NodeEntry>,
-    /// Pods by index.
+    /// Pods by index, in order of namespace and name.
     pub pods: Vec<PodEntry>,
     /// Service ports by index.
     pub service_ports: Vec<ServicePortEntry>,
+    /// NetworkPolicies by index, in order of namespace and name.
+    pub policies: Vec<PolicyEntry>,
+    pub(crate) owners: HashMap<IpAddr, Owner>,
+    pub(crate) virtual_ports: HashMap<(IpAddr, Protocol, u16), ServicePortIndex>,
+    pub(crate) virtual_addresses: HashSet<IpAddr>,
+    pub(crate) rules: RuleSets,
 }
 
 impl Tables {
     /// Whose address `addr` is. Pods that share the host network are not owners: their address is the node's.
+    #[inline]
     pub fn owner(&self, addr: IpAddr) -> Option<Owner> {
-        let _ = addr;
-        todo!("policy")
+        self.owners.get(&addr).copied()
     }
 
     /// The node called `name`.
     pub fn find_node(&self, name: &str) -> Option<NodeIndex> {
-        let _ = name;
-        todo!("policy")
+        let found = self.nodes.binary_search_by(|node| (*node.name).cmp(name));
+        found.ok().map(|index| NodeIndex(index as u32))
     }
 
     /// The pod `namespace`/`name`.
     pub fn find_pod(&self, namespace: &str, name: &str) -> Option<PodIndex> {
-        let _ = (namespace, name);
-        todo!("policy")
+        let found = self.pods.binary_search_by(|pod| (&*pod.namespace, &*pod.name).cmp(&(namespace, name)));
+        found.ok().map(|index| PodIndex(index as u32))
+    }
+
+    /// The pod at `index`.
+    ///
+    /// # Panics
+    /// If `index` is of other tables.
+    pub fn pod(&self, index: PodIndex) -> &PodEntry {
+        &self.pods[index.0 as usize]
+    }
+
+    /// The node at `index`.
+    ///
+    /// # Panics
+    /// If `index` is of other tables.
+    pub fn node(&self, index: NodeIndex) -> &NodeEntry {
+        &self.nodes[index.0 as usize]
     }
 
     /// The Service port that answers on `addr`:`port`.
+    #[inline]
     pub fn find_service(&self, addr: IpAddr, protocol: Protocol, port: u16) -> Option<ServicePortIndex> {
-        let _ = (addr, protocol, port);
-        todo!("policy")
+        self.virtual_ports.get(&(addr, protocol, port)).copied()
     }
 
     /// Whether `addr` is a virtual address of a Service, whatever its ports: traffic to it must never be routed on.
+    #[inline]
     pub fn is_virtual(&self, addr: IpAddr) -> bool {
-        let _ = addr;
-        todo!("policy")
+        self.virtual_addresses.contains(&addr)
     }
 
     /// Picks a backend of the family of `vip` for a flow with hash `hash`; `None` when there is none.
+    #[inline]
     pub fn choose_backend(&self, service: ServicePortIndex, vip: IpAddr, hash: u64) -> Option<Backend> {
-        let _ = (service, vip, hash);
-        todo!("policy")
+        let entry = &self.service_ports[service.0 as usize];
+        let backends = if vip.is_ipv4() { &entry.backends_v4 } else { &entry.backends_v6 };
+        // Multiply and shift: uses the high bits of the hash and needs no division.
+        let position = (u128::from(hash) * backends.len() as u128) >> 64;
+        backends.get(position as usize).copied()
     }
 
     /// Whether a flow that was sent to `backend` may go on: it is still listed (ready, or serving while terminating).
+    #[inline]
     pub fn is_backend(&self, service: ServicePortIndex, backend: Backend) -> bool {
-        let _ = (service, backend);
-        todo!("policy")
+        self.service_ports[service.0 as usize].listed.binary_search(&backend).is_ok()
     }
 
     /// Judges a flow: `subject` sends to (`FromPod`) or receives from (`ToPod`) `peer`, on the receiver's port `dst_port`
-    /// (0 for protocols without ports). Both ends of a conversation are judged separately.
+    /// (0 for protocols without ports). Both ends of a conversation are judged separately. A pod of the host network is
+    /// never isolated, and to others it is its node (N11).
+    #[inline]
     pub fn check(
         &self,
         direction: Direction,
@@ -189,7 +243,62 @@ impl Tables {
         protocol: Protocol,
         dst_port: u16,
     ) -> Verdict {
-        let _ = (direction, subject, peer, protocol, dst_port);
-        todo!("policy")
+        let set = self.rules.of_pod(direction, subject).filter(|_| !self.pod(subject).host_network);
+        let Some(set) = set else {
+            return Verdict { allowed: true, reason: VerdictReason::NotIsolated };
+        };
+        let owner = self.owner(peer);
+        if self.is_exempt(direction, subject, owner) {
+            return Verdict { allowed: true, reason: VerdictReason::Exempt };
+        }
+        let peer_pod = match owner {
+            Some(Owner::Pod(pod)) => Some(pod),
+            _ => None,
+        };
+        let receiver = match direction {
+            Direction::ToPod => Some(subject),
+            Direction::FromPod => peer_pod,
+        };
+        let peer = Peer { addr: peer, identity: peer_pod.map(|pod| self.rules.identity(pod)) };
+        let receiver_ports = receiver.map_or(&[][..], |pod| &self.pods[pod.0 as usize].ports);
+        match set.find_rule(peer, protocol, dst_port, receiver_ports) {
+            Some(rule) => {
+                let reason = VerdictReason::Rule { policy: rule.policy, rule: rule.index };
+                Verdict { allowed: true, reason }
+            }
+            None => Verdict { allowed: false, reason: VerdictReason::Isolated },
+        }
+    }
+
+    /// The policies that select `pod` in `direction`; it is isolated if there is one.
+    pub fn isolating(&self, direction: Direction, pod: PodIndex) -> &[PolicyIndex] {
+        let set = self.rules.of_pod(direction, pod).filter(|_| !self.pod(pod).host_network);
+        set.map_or(&[], |set| set.policies())
+    }
+
+    /// A pod reaches itself (N12), and the node that a pod runs on reaches the pod (N10), whatever policies say.
+    #[inline]
+    fn is_exempt(&self, direction: Direction, subject: PodIndex, owner: Option<Owner>) -> bool {
+        match owner {
+            Some(Owner::Pod(pod)) => pod == subject,
+            Some(Owner::Node(node)) => direction == Direction::ToPod && self.pod(subject).node == Some(node),
+            None => false,
+        }
+    }
+}
+
+impl NodeEntry {
+    /// The node's gateway address in each of its pod CIDRs: the first address after the network's own. Pods send through it
+    /// and the node's own processes speak to pods from it.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.pod_cidrs.iter().map(|cidr| match cidr {
+            IpNet::V4(net) => IpAddr::from(std::net::Ipv4Addr::from(u32::from(net.network()).saturating_add(1))),
+            IpNet::V6(net) => IpAddr::from(std::net::Ipv6Addr::from(u128::from(net.network()).saturating_add(1))),
+        })
+    }
+
+    /// Whether `addr` is one of the node's gateway addresses.
+    pub fn is_gateway(&self, addr: IpAddr) -> bool {
+        self.gateways().any(|gateway| gateway == addr)
     }
 }

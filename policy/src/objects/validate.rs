@@ -12,8 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::fmt::Display;
 use std::net::IpAddr;
 
-pub(crate) use network_policy::parse_cidr;
-
 /// Transport protocols that Kubernetes knows.
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 

@@ -3,15 +3,13 @@
 use super::network_policy::parse_cidr;
 use super::selector::{is_empty, validate_labels, validate_selector};
 use super::{Findings, address, at, name, port_number, protocol};
+use crate::objects::VTEP_MAC_ANNOTATION;
 use crate::selector::Selector;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use wire::MacAddr;
-
-/// Annotation on a Node with the MAC address of its VTEP.
-pub(crate) const VTEP_MAC_ANNOTATION: &str = "podplane.io/vtep-mac";
 
 pub(super) fn validate_pod(pod: &Pod, out: &mut Findings) {
     if let Some(spec) = &pod.spec {

@@ -1,0 +1,103 @@
+//! Node objects: addresses, pod CIDRs, the VTEP's MAC.
+
+use crate::cluster::Cluster;
+use crate::objects::{ObjectRef, Problem, Severity, Source, VTEP_MAC_ANNOTATION};
+use crate::tables::{NodeEntry, NodeIndex, Owner, Tables};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
+use std::net::IpAddr;
+use wire::MacAddr;
+
+pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec<Problem>) {
+    for ((_, name), sourced) in &cluster.nodes {
+        let mut refuse = Refuse { source: &sourced.source, name, problems };
+        let index = NodeIndex(tables.nodes.len() as u32);
+        let node = &*sourced.object;
+        let addresses = addresses(node, index, tables, &mut refuse);
+        let pod_cidrs = pod_cidrs(node, tables, &mut refuse);
+        let vtep_mac = vtep_mac(node, &mut refuse);
+        let entry = NodeEntry { name: name.as_str().into(), addresses, pod_cidrs, vtep_mac };
+        for gateway in entry.gateways() {
+            tables.owners.entry(gateway).or_insert(Owner::Node(index));
+        }
+        tables.nodes.push(entry);
+    }
+}
+
+struct Refuse<'a> {
+    source: &'a Source,
+    name: &'a str,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Refuse<'_> {
+    fn field(&mut self, field: String, message: String) {
+        let object = ObjectRef::new("Node", "", self.name);
+        self.problems.push(Problem::of(self.source, object, field, message, Severity::Refused));
+    }
+}
+
+/// Internal addresses before external ones, each in the order given.
+fn addresses(node: &Node, index: NodeIndex, tables: &mut Tables, refuse: &mut Refuse<'_>) -> Vec<IpAddr> {
+    let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let mut addresses = Vec::new();
+    for kind in ["InternalIP", "ExternalIP"] {
+        for (position, address) in listed.clone().enumerate().filter(|(_, address)| address.type_ == kind) {
+            let field = || format!("status.addresses[{position}].address");
+            let Ok(addr) = address.address.parse::<IpAddr>() else {
+                refuse.field(field(), format!("{:?} is not an IP address", address.address));
+                continue;
+            };
+            match tables.owners.get(&addr) {
+                Some(&Owner::Node(owner)) if owner == index => {}
+                Some(&owner) => refuse.field(field(), super::owner_text(tables, owner, addr)),
+                None => {
+                    tables.owners.insert(addr, Owner::Node(index));
+                    addresses.push(addr);
+                }
+            }
+        }
+    }
+    addresses
+}
+
+fn pod_cidrs(node: &Node, tables: &Tables, refuse: &mut Refuse<'_>) -> Vec<IpNet> {
+    let Some(spec) = &node.spec else { return Vec::new() };
+    let listed: Vec<(String, &String)> = match &spec.pod_cidrs {
+        Some(cidrs) => {
+            cidrs.iter().enumerate().map(|(position, cidr)| (format!("spec.podCIDRs[{position}]"), cidr)).collect()
+        }
+        None => spec.pod_cidr.iter().map(|cidr| ("spec.podCIDR".to_owned(), cidr)).collect(),
+    };
+    let mut cidrs = Vec::new();
+    for (field, text) in listed {
+        let Ok(cidr) = text.parse::<IpNet>().map(|cidr| cidr.trunc()) else {
+            refuse.field(field, format!("{text:?} is not a CIDR"));
+            continue;
+        };
+        let overlapping = tables
+            .nodes
+            .iter()
+            .find(|node| node.pod_cidrs.iter().any(|other| other.contains(&cidr) || cidr.contains(other)));
+        match overlapping {
+            Some(other) => refuse.field(field, format!("{cidr} overlaps a pod CIDR of Node {}", other.name)),
+            None => cidrs.push(cidr),
+        }
+    }
+    cidrs
+}
+
+fn vtep_mac(node: &Node, refuse: &mut Refuse<'_>) -> Option<MacAddr> {
+    let text = node.metadata.annotations.as_ref()?.get(VTEP_MAC_ANNOTATION)?;
+    match text.parse::<MacAddr>() {
+        Ok(mac) if !mac.is_multicast() => Some(mac),
+        Ok(mac) => {
+            refuse.field(format!("metadata.annotations[{VTEP_MAC_ANNOTATION}]"), format!("{mac} is a group address"));
+            None
+        }
+        Err(expected) => {
+            refuse.field(format!("metadata.annotations[{VTEP_MAC_ANNOTATION}]"), format!("{text:?}: {expected}"));
+            None
+        }
+    }
+}

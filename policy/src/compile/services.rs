@@ -1,0 +1,156 @@
+//! Services and their EndpointSlices: which virtual address and port leads to which backends.
+//!
+//! A backend may be chosen while its endpoint is ready. When none is ready, those that are terminating but still serving are
+//! chosen (S12, KEP-1669). A flow may stay on any backend that is ready or serving. Slices of one Service are merged, and an
+//! endpoint that stands in two of them during a move counts once (S24, KEP-752).
+
+use super::pods::protocol;
+use crate::cluster::Cluster;
+use crate::objects::{ObjectRef, Problem, Severity, Source};
+use crate::tables::{Backend, ServicePortEntry, ServicePortIndex, Tables};
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointSlice};
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Label of an EndpointSlice that names its Service (KEP-752).
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec<Problem>) {
+    let mut slices: HashMap<(&str, &str), Vec<&EndpointSlice>> = HashMap::new();
+    for ((namespace, _), sourced) in &cluster.endpoint_slices {
+        let labels = sourced.object.metadata.labels.as_ref();
+        if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME_LABEL)) {
+            slices.entry((namespace, service)).or_default().push(&sourced.object);
+        }
+    }
+    for ((namespace, name), sourced) in &cluster.services {
+        let addresses = virtual_addresses(&sourced.object, &sourced.source, tables, problems);
+        if addresses.is_empty() {
+            continue;
+        }
+        tables.virtual_addresses.extend(&addresses);
+        let slices = slices.get(&(namespace.as_str(), name.as_str())).map_or(&[][..], Vec::as_slice);
+        let ports = sourced.object.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        for port in ports {
+            let Some(entry) = service_port(namespace, name, port, slices) else { continue };
+            let index = ServicePortIndex(tables.service_ports.len() as u32);
+            for &addr in &addresses {
+                tables.virtual_ports.entry((addr, entry.protocol, entry.port)).or_insert(index);
+            }
+            tables.service_ports.push(entry);
+        }
+    }
+}
+
+/// The cluster addresses of a Service; none for headless Services and for ExternalName.
+fn virtual_addresses(service: &Service, source: &Source, tables: &Tables, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
+    let Some(spec) = &service.spec else { return Vec::new() };
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return Vec::new();
+    }
+    let listed: Vec<(String, &str)> = match &spec.cluster_ips {
+        Some(ips) => {
+            ips.iter().enumerate().map(|(position, ip)| (format!("spec.clusterIPs[{position}]"), &**ip)).collect()
+        }
+        None => spec.cluster_ip.iter().map(|ip| ("spec.clusterIP".to_owned(), &**ip)).collect(),
+    };
+    let mut addresses = Vec::new();
+    for (field, text) in listed {
+        if matches!(text, "" | "None") {
+            continue;
+        }
+        let message = match text.parse::<IpAddr>() {
+            Err(_) => format!("{text:?} is not an IP address"),
+            Ok(addr) => match tables.owner(addr) {
+                Some(owner) => super::owner_text(tables, owner, addr),
+                None if tables.is_virtual(addr) => format!("{addr} is already the address of another Service"),
+                None => {
+                    addresses.push(addr);
+                    continue;
+                }
+            },
+        };
+        let metadata = &service.metadata;
+        let object = ObjectRef::new(
+            "Service",
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.name.as_deref().unwrap_or_default(),
+        );
+        problems.push(Problem::of(source, object, field, message, Severity::Refused));
+    }
+    addresses
+}
+
+fn service_port(
+    namespace: &str,
+    name: &str,
+    port: &ServicePort,
+    slices: &[&EndpointSlice],
+) -> Option<ServicePortEntry> {
+    let mut ready = BTreeSet::new();
+    let mut draining = BTreeSet::new();
+    for slice in slices {
+        let Some(target) = target_port(slice, port) else { continue };
+        for endpoint in slice.endpoints.iter().flatten() {
+            let set = match Condition::of(endpoint.conditions.as_ref()) {
+                Condition::Ready => &mut ready,
+                Condition::Draining => &mut draining,
+                Condition::Unready => continue,
+            };
+            let addresses = endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
+            set.extend(addresses.map(|addr| Backend { addr, port: target }));
+        }
+    }
+    let listed: Arc<[Backend]> = ready.union(&draining).copied().collect();
+    let of_family = |is_ipv4: bool| -> Arc<[Backend]> {
+        let of_set = |set: &BTreeSet<Backend>| -> Arc<[Backend]> {
+            set.iter().filter(|backend| backend.addr.is_ipv4() == is_ipv4).copied().collect()
+        };
+        let ready = of_set(&ready);
+        if ready.is_empty() { of_set(&draining) } else { ready }
+    };
+    Some(ServicePortEntry {
+        namespace: namespace.into(),
+        name: name.into(),
+        port_name: port.name.as_deref().unwrap_or_default().into(),
+        port: u16::try_from(port.port).ok()?,
+        protocol: protocol(port.protocol.as_deref())?,
+        backends_v4: of_family(true),
+        backends_v6: of_family(false),
+        listed,
+    })
+}
+
+/// The port of a slice's endpoints that serves `port`: the one of the same name and protocol.
+fn target_port(slice: &EndpointSlice, port: &ServicePort) -> Option<u16> {
+    let name = port.name.as_deref().unwrap_or_default();
+    let wanted = protocol(port.protocol.as_deref());
+    let mut ports = slice.ports.iter().flatten();
+    let target = ports.find(|candidate| {
+        candidate.name.as_deref().unwrap_or_default() == name && protocol(candidate.protocol.as_deref()) == wanted
+    })?;
+    u16::try_from(target.port?).ok()
+}
+
+/// What the conditions of an endpoint mean for traffic; what is not given counts as ready, serving and not terminating.
+enum Condition {
+    Ready,
+    /// Terminating and still serving.
+    Draining,
+    Unready,
+}
+
+impl Condition {
+    fn of(conditions: Option<&EndpointConditions>) -> Condition {
+        let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+        let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(ready);
+        let terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
+        match (ready, serving && terminating) {
+            (true, _) => Condition::Ready,
+            (false, true) => Condition::Draining,
+            (false, false) => Condition::Unready,
+        }
+    }
+}
