@@ -31,6 +31,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use policy::objects::{Object, ObjectRef, Problem, Severity, Source, Sourced};
 use policy::selector::Selector;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub(crate) use names::suffix;
 
@@ -99,16 +100,16 @@ impl State {
     fn insert(&mut self, object: Object) {
         let key = key(object.metadata());
         match object {
-            Object::Namespace(namespace) => drop(self.namespaces.insert(key.1, *namespace)),
-            Object::Node(node) => drop(self.nodes.insert(key.1, *node)),
-            Object::Pod(pod) => drop(self.pods.insert(key, *pod)),
-            Object::Deployment(deployment) => drop(self.deployments.insert(key, *deployment)),
-            Object::ReplicaSet(set) => drop(self.replica_sets.insert(key, *set)),
-            Object::StatefulSet(set) => drop(self.stateful_sets.insert(key, *set)),
-            Object::DaemonSet(set) => drop(self.daemon_sets.insert(key, *set)),
-            Object::Service(service) => drop(self.services.insert(key, *service)),
-            Object::EndpointSlice(slice) => drop(self.slices.insert(key, *slice)),
-            Object::NetworkPolicy(policy) => drop(self.policies.insert(key, *policy)),
+            Object::Namespace(namespace) => drop(self.namespaces.insert(key.1, Arc::unwrap_or_clone(namespace))),
+            Object::Node(node) => drop(self.nodes.insert(key.1, Arc::unwrap_or_clone(node))),
+            Object::Pod(pod) => drop(self.pods.insert(key, Arc::unwrap_or_clone(pod))),
+            Object::Deployment(deployment) => drop(self.deployments.insert(key, Arc::unwrap_or_clone(deployment))),
+            Object::ReplicaSet(set) => drop(self.replica_sets.insert(key, Arc::unwrap_or_clone(set))),
+            Object::StatefulSet(set) => drop(self.stateful_sets.insert(key, Arc::unwrap_or_clone(set))),
+            Object::DaemonSet(set) => drop(self.daemon_sets.insert(key, Arc::unwrap_or_clone(set))),
+            Object::Service(service) => drop(self.services.insert(key, Arc::unwrap_or_clone(service))),
+            Object::EndpointSlice(slice) => drop(self.slices.insert(key, Arc::unwrap_or_clone(slice))),
+            Object::NetworkPolicy(policy) => drop(self.policies.insert(key, Arc::unwrap_or_clone(policy))),
         }
     }
 
