@@ -14,7 +14,7 @@ use crate::command::{Command, Handover, Neighbor};
 use crate::pool::Pool;
 use crate::sys::udp::Received as Datagrams;
 use crate::tap::{Received, Tap};
-use crate::tunnel::{Tunnel, ecn};
+use crate::tunnel::{self, Tunnel};
 use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -288,8 +288,10 @@ impl Shard {
 
     fn take_from_peer(&mut self, datagrams: &Datagrams, frame: &mut Frame) {
         let fate = self.switch.from_peer(self.now, datagrams.sender, frame);
+        // The low bit is set in exactly the marks that the inner packet may have to take over: CE and ECT(1).
         if let Fate::Forward(_) = fate
-            && let Err(reason) = ecn::pop(frame, datagrams.traffic_class)
+            && datagrams.traffic_class & 1 != 0
+            && let Err(reason) = tunnel::pop_ecn(frame, datagrams.traffic_class)
         {
             return self.switch.count_drop(reason);
         }

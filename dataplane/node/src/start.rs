@@ -127,7 +127,7 @@ pub(crate) fn spawn_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec
         let (commands_sender, commands) = bounded(COMMANDS_MAX);
         let channels = Channels { commands, inbox, neighbors: neighbors.clone() };
         let switch = Switch::new(switch_config(config, ShardId(number), pod_mtu));
-        let shard = Shard::new(switch, poll, clock, channels, Tunnel::open(config)?, pool).map_err(failed)?;
+        let shard = Shard::new(switch, poll, clock, channels, Tunnel::open(config, pod_mtu)?, pool).map_err(failed)?;
         let thread = thread::Builder::new()
             .name(format!("podplane-{number}"))
             .spawn(move || shard.run())

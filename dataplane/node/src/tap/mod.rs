@@ -113,7 +113,7 @@ impl Tap {
                 self.send_segments(frame, scratch)
             }
             (Tap::Plain(iface), None) => {
-                finish_checksum(frame)?;
+                wire::complete_checksum(frame).map_err(refused)?;
                 check(iface.send(frame.bytes()))
             }
             (Tap::Offload(tap), _) => {
@@ -142,11 +142,6 @@ impl Tap {
         }
         Ok(())
     }
-}
-
-/// Computes a partial checksum where nobody behind us will.
-pub(crate) fn finish_checksum(frame: &mut Frame) -> Result<(), SendError> {
-    wire::complete_checksum(frame).map_err(refused)
 }
 
 fn refused(malformed: wire::Malformed) -> SendError {

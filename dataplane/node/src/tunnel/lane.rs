@@ -7,11 +7,10 @@
 use super::is_unreachable;
 use crate::IoCounters;
 use crate::sys::udp;
-use overlay::vxlan::HEADER_BYTES as VXLAN_BYTES;
+use overlay::tunnel::Outgoing;
 use socket2::{SockAddr, Socket};
 use std::io::{self, IoSlice};
 use switch::{DropReason, Switch};
-use wire::{Frame, SegmentPlan};
 
 /// Most segments of one UDP_SEGMENT call: `UDP_MAX_SEGMENTS` of `linux/udp.h` before Linux 6.9 (128 since).
 const SEGMENTS_MAX: usize = 64;
@@ -29,9 +28,9 @@ pub(super) struct Lane {
     /// Length of every datagram of the batch but the last.
     datagram_bytes: usize,
     datagrams: usize,
-    ecn: u8,
-    /// VXLAN and frame headers of the segments of a super-frame.
-    headers: Vec<u8>,
+    traffic_class: u8,
+    /// What goes before the payloads of the segments of a super-frame.
+    prefixes: Vec<u8>,
 }
 
 impl Lane {
@@ -43,8 +42,8 @@ impl Lane {
             to: None,
             datagram_bytes: 0,
             datagrams: 0,
-            ecn: 0,
-            headers: Vec::new(),
+            traffic_class: 0,
+            prefixes: Vec::new(),
         }
     }
 
@@ -53,45 +52,54 @@ impl Lane {
         self.datagrams == 0
     }
 
-    /// Lets a whole frame wait for the flush; sends what waits first if the frame cannot join it.
-    pub(super) fn push(
+    /// Sends a super-frame at once; lets another frame wait for the flush.
+    pub(super) fn send(
         &mut self,
         to: &SockAddr,
-        header: &[u8; VXLAN_BYTES],
-        frame: &[u8],
-        ecn: u8,
+        outgoing: &Outgoing<'_>,
         counters: &mut IoCounters,
         switch: &mut Switch,
     ) {
-        let len = VXLAN_BYTES + frame.len();
+        if outgoing.count() == 1 {
+            self.push(to, outgoing, counters, switch);
+        } else {
+            self.send_segments(to, outgoing, counters, switch);
+        }
+    }
+
+    /// Lets a datagram wait; sends what waits first if it cannot join that.
+    fn push(&mut self, to: &SockAddr, outgoing: &Outgoing<'_>, counters: &mut IoCounters, switch: &mut Switch) {
+        let len = outgoing.stride();
         if len > SEND_MAX_BYTES {
             counters.tunnel_tx_too_big += 1;
             return switch.count_drop(DropReason::TunnelSendFailed);
         }
-        if !self.joins(to, len, ecn) {
+        if !self.joins(to, len, outgoing.traffic_class()) {
             self.flush(counters, switch);
         }
         if self.datagrams == 0 {
             self.to = Some(to.clone());
             self.datagram_bytes = len;
-            self.ecn = ecn;
+            self.traffic_class = outgoing.traffic_class();
             // Once: the buffer is kept between batches.
             self.batch.reserve(SEND_MAX_BYTES);
         }
-        self.batch.extend_from_slice(header);
-        self.batch.extend_from_slice(frame);
+        let start = self.batch.len();
+        self.batch.resize(start + outgoing.prefix_len(), 0);
+        outgoing.write_prefix(0, &mut self.batch[start..]);
+        self.batch.extend_from_slice(outgoing.payload(0));
         self.datagrams += 1;
     }
 
     /// Whether a datagram of `len` bytes may go into the same call as those that wait.
-    fn joins(&self, to: &SockAddr, len: usize, ecn: u8) -> bool {
+    fn joins(&self, to: &SockAddr, len: usize, traffic_class: u8) -> bool {
         let all_equal = self.batch.len() == self.datagrams * self.datagram_bytes;
         self.segments
             && self.datagrams < SEGMENTS_MAX
             && self.batch.len() + len <= SEND_MAX_BYTES
             && all_equal
             && len <= self.datagram_bytes
-            && self.ecn == ecn
+            && self.traffic_class == traffic_class
             && self.to.as_ref() == Some(to)
     }
 
@@ -110,42 +118,35 @@ impl Lane {
     }
 
     /// Sends a super-frame as the segments that it stands for.
-    pub(super) fn send_segments(
+    fn send_segments(
         &mut self,
         to: &SockAddr,
-        header: &[u8; VXLAN_BYTES],
-        frame: &Frame,
-        ecn: u8,
+        outgoing: &Outgoing<'_>,
         counters: &mut IoCounters,
         switch: &mut Switch,
     ) {
         self.flush(counters, switch);
-        self.ecn = ecn;
-        let Some(plan) = SegmentPlan::new(frame.bytes(), &frame.offload) else {
-            return switch.count_drop(DropReason::BadOffload);
-        };
-        let stride = VXLAN_BYTES + plan.header_len();
-        let datagram_bytes = stride + plan.size_bytes();
-        let per_call = (SEND_MAX_BYTES / datagram_bytes).clamp(1, SEGMENTS_MAX);
-        let mut headers = std::mem::take(&mut self.headers);
-        if headers.len() < per_call * stride {
-            headers.resize(per_call * stride, 0);
+        self.traffic_class = outgoing.traffic_class();
+        let prefix_len = outgoing.prefix_len();
+        let per_call = (SEND_MAX_BYTES / outgoing.stride()).clamp(1, SEGMENTS_MAX);
+        let mut prefixes = std::mem::take(&mut self.prefixes);
+        if prefixes.len() < per_call * prefix_len {
+            prefixes.resize(per_call * prefix_len, 0);
         }
         let mut first = 0;
-        while first < plan.count() {
-            let count = per_call.min(plan.count() - first);
-            for (slot, index) in headers.chunks_exact_mut(stride).zip(first..first + count) {
-                slot[..VXLAN_BYTES].copy_from_slice(header);
-                plan.write_header(index, &mut slot[VXLAN_BYTES..]);
+        while first < outgoing.count() {
+            let count = per_call.min(outgoing.count() - first);
+            for (prefix, index) in prefixes.chunks_exact_mut(prefix_len).zip(first..first + count) {
+                outgoing.write_prefix(index, prefix);
             }
             let mut parts = [IoSlice::new(&[]); 2 * SEGMENTS_MAX];
-            for (at, (slot, index)) in headers.chunks_exact(stride).zip(first..first + count).enumerate() {
-                parts[2 * at] = IoSlice::new(slot);
-                parts[2 * at + 1] = IoSlice::new(&frame.bytes()[plan.payload(index)]);
+            for (at, prefix) in prefixes.chunks_exact(prefix_len).take(count).enumerate() {
+                parts[2 * at] = IoSlice::new(prefix);
+                parts[2 * at + 1] = IoSlice::new(outgoing.payload(first + at));
             }
-            self.datagrams = count;
             let parts = &parts[..2 * count];
-            if count == 1 || !self.send_batch(to, parts, datagram_bytes, counters, switch) {
+            self.datagrams = count;
+            if count == 1 || !self.send_batch(to, parts, outgoing.stride(), counters, switch) {
                 for datagram in parts.chunks(2) {
                     self.send_one(to, datagram, counters, switch);
                 }
@@ -153,7 +154,7 @@ impl Lane {
             first += count;
         }
         self.datagrams = 0;
-        self.headers = headers;
+        self.prefixes = prefixes;
     }
 
     /// Sends `self.datagrams` datagrams of `size` bytes in one call. `false` if the kernel or the device cannot do that, so
@@ -170,7 +171,7 @@ impl Lane {
             return false;
         }
         counters.tunnel_tx_calls += 1;
-        match udp::send(&self.socket, to, parts, Some(size as u16), self.ecn) {
+        match udp::send(&self.socket, to, parts, Some(size as u16), self.traffic_class) {
             Ok(_) => counters.tunnel_tx_datagrams += self.datagrams as u64,
             // Older kernels say EINVAL where others say EMSGSIZE; one by one the datagrams get a clear answer.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return false,
@@ -186,7 +187,7 @@ impl Lane {
 
     fn send_one(&self, to: &SockAddr, parts: &[IoSlice<'_>], counters: &mut IoCounters, switch: &mut Switch) {
         counters.tunnel_tx_calls += 1;
-        match udp::send(&self.socket, to, parts, None, self.ecn) {
+        match udp::send(&self.socket, to, parts, None, self.traffic_class) {
             Ok(_) => counters.tunnel_tx_datagrams += 1,
             Err(error) => count_error(&error, 1, counters, switch),
         }

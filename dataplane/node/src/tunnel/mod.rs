@@ -5,22 +5,26 @@
 //! Sending: [`Lane`]s, sockets with different source ports of which the inner flow picks one (RFC 7348 §5), each with a
 //! batch that is flushed at the end of the turn.
 //!
-//! The kernel never fragments the outer packet. Its UDP checksum is always computed, by the kernel or the device; inner
-//! checksums are finished before they come here. ECN follows RFC 6040 in normal mode ([`ecn`]); the outer DSCP is 0.
+//! The kernel never fragments the outer packet: an inner IPv4 packet that is too large and may be cut is cut here, before it
+//! is encapsulated. The outer UDP checksum is always computed, by the kernel or the device. ECN and DSCP are as in
+//! [`overlay::ecn`].
 
-pub(crate) mod ecn;
 mod lane;
 
 use crate::sys::udp::{self, Received};
 use crate::{DataplaneConfig, IoCounters, StartError};
 use lane::Lane;
+use overlay::ecn;
 use overlay::peers::{PeerId, Peers};
-use overlay::vxlan;
+use overlay::tunnel::Outgoing;
+use overlay::vxlan::Vni;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use switch::{DropReason, Switch};
-use wire::{Frame, Packet};
+use wire::ethernet::ETHERNET_HEADER_BYTES;
+use wire::fragment::FragmentPlan;
+use wire::{FRAME_MAX_BYTES, Frame, Packet, edit};
 
 /// Source ports per family. Enough that ECMP and RSS of an underlay spread a node's flows; each costs a socket and a batch
 /// buffer of 64 KiB once it is used.
@@ -40,10 +44,13 @@ pub(crate) struct Tunnel {
     receivers: Vec<Socket>,
     senders: Vec<Sender>,
     peers: Vec<Option<Destination>>,
-    header: [u8; vxlan::HEADER_BYTES],
-    seed: u64,
+    vni: Vni,
+    /// Largest inner IP packet.
+    mtu: u16,
     /// Lanes that hold something, as (sender, lane).
     dirty: Vec<(usize, usize)>,
+    /// One fragment of a packet that is cut.
+    fragment: Option<Frame>,
     /// What the sockets did.
     pub(crate) counters: IoCounters,
 }
@@ -61,15 +68,16 @@ struct Destination {
 }
 
 impl Tunnel {
-    /// Opens the sockets of one shard.
-    pub(crate) fn open(config: &DataplaneConfig) -> Result<Tunnel, StartError> {
+    /// Opens the sockets of one shard. `mtu` is that of the largest inner IP packet.
+    pub(crate) fn open(config: &DataplaneConfig, mtu: u16) -> Result<Tunnel, StartError> {
         let mut tunnel = Tunnel {
             receivers: Vec::new(),
             senders: Vec::new(),
             peers: Vec::new(),
-            header: vxlan::header(config.vni),
-            seed: config.seed,
+            vni: config.vni,
+            mtu,
             dirty: Vec::with_capacity(2 * LANES),
+            fragment: Some(Frame::with_capacity(FRAME_MAX_BYTES)),
             counters: IoCounters::default(),
         };
         let system = |error| StartError::System("the tunnel's sockets cannot be opened", error);
@@ -134,26 +142,50 @@ impl Tunnel {
     /// Sends `frame` to `peer`: a super-frame at once, another frame with the next flush. What cannot be sent is counted
     /// at `switch`.
     pub(crate) fn send(&mut self, peer: PeerId, frame: &mut Frame, switch: &mut Switch) {
+        let fits = frame.len() <= ETHERNET_HEADER_BYTES + usize::from(self.mtu);
+        if fits || frame.offload.segmentation.is_some() || !self.send_fragments(peer, frame, switch) {
+            self.send_whole(peer, frame, switch);
+        }
+    }
+
+    fn send_whole(&mut self, peer: PeerId, frame: &mut Frame, switch: &mut Switch) {
         let Some(Some(destination)) = self.peers.get(peer.0 as usize) else {
             return switch.count_drop(DropReason::TunnelSendFailed);
         };
-        let Ok(packet) = Packet::check(frame.bytes()) else {
-            return switch.count_drop(DropReason::TunnelSendFailed);
+        let outgoing = match Outgoing::new(frame, self.vni) {
+            Ok(outgoing) => outgoing,
+            Err(malformed) => return switch.count_drop(malformed.into()),
         };
-        let index = packet.flow().hash_with(self.seed) as usize % LANES;
+        // Multiply and shift: the upper half of the hash spread over the lanes, without a division.
+        let index = (((outgoing.flow_hash() >> 32) * LANES as u64) >> 32) as usize;
         let lane = &mut self.senders[destination.sender].lanes[index];
-        let ecn = packet.traffic_class & ecn::MASK;
         let was_empty = lane.is_empty();
-        if frame.offload.segmentation.is_some() {
-            lane.send_segments(&destination.address, &self.header, frame, ecn, &mut self.counters, switch);
-        } else if let Err(error) = crate::tap::finish_checksum(frame) {
-            switch.count_drop(error.reason);
-        } else {
-            lane.push(&destination.address, &self.header, frame.bytes(), ecn, &mut self.counters, switch);
-        }
+        lane.send(&destination.address, &outgoing, &mut self.counters, switch);
         if was_empty && !lane.is_empty() {
             self.dirty.push((destination.sender, index));
         }
+    }
+
+    /// Cuts an IPv4 packet that is too large and may be cut, and sends its fragments; `false` if it may not.
+    #[cold]
+    fn send_fragments(&mut self, peer: PeerId, frame: &mut Frame, switch: &mut Switch) -> bool {
+        if wire::complete_checksum(frame).is_err() {
+            return false;
+        }
+        let Ok(packet) = Packet::check(frame.bytes()) else { return false };
+        let Some(plan) = FragmentPlan::new(frame.bytes(), &packet, usize::from(self.mtu)) else { return false };
+        let mut fragment = self.fragment.take().expect("only taken here, and put back below");
+        for index in 0..plan.count() {
+            let (header_len, payload) = (plan.header_len(index), &frame.bytes()[plan.payload(index)]);
+            fragment.set_bytes(&[]);
+            fragment.set_len(header_len + payload.len());
+            let (header, body) = fragment.bytes_mut().split_at_mut(header_len);
+            plan.write_header(index, header);
+            body.copy_from_slice(payload);
+            self.send_whole(peer, &mut fragment, switch);
+        }
+        self.fragment = Some(fragment);
+        true
     }
 
     /// Sends what waits in the lanes.
@@ -162,6 +194,19 @@ impl Tunnel {
             self.senders[sender].lanes[lane].flush(&mut self.counters, switch);
         }
     }
+}
+
+/// Carries a congestion mark of the underlay over to the inner packet `frame`.
+///
+/// # Errors
+/// The inner packet's sender does not understand marks: the packet must be dropped, as a router would have.
+pub(crate) fn pop_ecn(frame: &mut Frame, outer: u8) -> Result<(), DropReason> {
+    let Ok(packet) = Packet::check(frame.bytes()) else { return Ok(()) };
+    let marked = ecn::pop(packet.traffic_class, outer).ok_or(DropReason::Congested)?;
+    if marked != packet.traffic_class & ecn::MASK {
+        edit::set_ecn(frame, &packet, marked);
+    }
+    Ok(())
 }
 
 fn udp_socket(address: IpAddr) -> io::Result<Socket> {
@@ -204,3 +249,6 @@ fn is_unreachable(error: &io::Error) -> bool {
         Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENETDOWN)
     )
 }
+
+#[cfg(test)]
+mod tests;
