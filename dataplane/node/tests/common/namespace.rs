@@ -11,7 +11,7 @@ const INSIDE: &str = "PODPLANE_TEST_INSIDE";
 /// Runs `body` inside. `body` must be a closure written in the test function itself: its type's name tells the test's name.
 ///
 /// Where namespaces or TAPs are not to be had the test says so and passes, except in CI (`CI` is set), where it fails.
-pub fn run<F: FnOnce()>(body: F) {
+pub(crate) fn run<F: FnOnce()>(body: F) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
@@ -50,7 +50,7 @@ fn cannot_run(why: &str) {
 }
 
 /// Runs a command line and fails the test if it fails.
-pub fn sh(line: &str) {
+pub(crate) fn sh(line: &str) {
     let status = Command::new("sh").args(["-e", "-c", line]).status().expect("a shell starts");
     assert!(status.success(), "`{line}` ended with {status}");
 }
