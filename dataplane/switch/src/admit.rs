@@ -2,10 +2,8 @@
 //! (X01 to X04, O10).
 
 use crate::path::Context;
-use crate::place;
 use crate::ports::Port;
 use crate::{DropReason, GATEWAY_MAC};
-use overlay::peers::PeerId;
 use overlay::vxlan;
 use policy::tables::Owner;
 use std::net::{IpAddr, Ipv6Addr};
@@ -53,8 +51,9 @@ pub(crate) fn from_port(cx: &Context<'_>, port: &Port, bytes: &[u8]) -> Result<A
     Ok(Admitted::Packet(packet))
 }
 
-/// Checks a tunnel datagram of `peer` and leaves the inner frame, its checksum verified.
-pub(crate) fn from_peer(cx: &Context<'_>, peer: PeerId, frame: &mut Frame) -> Result<Packet, DropReason> {
+/// Checks a tunnel datagram and leaves the inner frame, its checksum verified. Whether the source is the peer's is asked
+/// where its flow is looked up, since a known flow answers it already.
+pub(crate) fn from_tunnel(cx: &Context<'_>, frame: &mut Frame) -> Result<Packet, DropReason> {
     let vni = vxlan::pop(frame.bytes()).map_err(|_| DropReason::NotEncapsulated)?;
     if vni != cx.config.vni {
         return Err(DropReason::UnknownVni);
@@ -68,9 +67,6 @@ pub(crate) fn from_peer(cx: &Context<'_>, peer: PeerId, frame: &mut Frame) -> Re
         return Err(DropReason::UnknownEtherType);
     }
     let packet = Packet::check(frame.bytes())?;
-    if !place::belongs_to(cx, peer, packet.src) {
-        return Err(DropReason::SpoofedSource);
-    }
     if frame.offload.checksum == Checksum::Complete {
         // A datagram may be damaged after its outer checksum was checked or where it had none (X12).
         if !checksum::verify_l4(frame.bytes(), &packet) {

@@ -146,4 +146,10 @@ pub struct FlowInfo {
     pub reply_count: (u64, u64),
     /// Time since the last packet.
     pub idle: Duration,
+    /// Namespace/name of the Service that the opener spoke to, if it was one.
+    pub service: Option<String>,
+    /// Namespace/name of the opener's pod, or the node's name.
+    pub opener: Option<String>,
+    /// Namespace/name of the answerer's pod, or the node's name.
+    pub answerer: Option<String>,
 }

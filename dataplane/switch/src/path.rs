@@ -16,7 +16,8 @@ use crate::nat::{self, Role};
 use crate::place::{self, Place};
 use crate::ports::{Port, Ports};
 use crate::state::{Side, State};
-use crate::{DropReason, Exit, GATEWAY_MAC, SwitchConfig, Tables, answer, verdict};
+use crate::{DropReason, Exit, GATEWAY_MAC, PortId, SwitchConfig, Tables, answer, verdict};
+use overlay::peers::PeerId;
 use std::net::IpAddr;
 use wire::{Ethernet, FlowKey, Fragment, Frame, Instant, L4, Malformed, Packet, edit};
 
@@ -79,20 +80,23 @@ pub(crate) fn from_port(cx: &Context<'_>, ports: &mut Ports, slot: usize, frame:
 #[inline]
 pub(crate) fn from_peer(cx: &Context<'_>, ports: &mut Ports, sender: IpAddr, frame: &mut Frame) -> Step<Exit> {
     let peer = cx.tables.peers.find_by_underlay(sender).ok_or(DropReason::UnknownPeer)?;
-    let packet = admit::from_peer(cx, peer, frame)?;
+    let packet = admit::from_tunnel(cx, frame)?;
     match place::find(cx, packet.dst) {
-        Place::Port(shard, port) if shard == cx.config.shard => into_port(cx, ports, port, packet, frame),
-        Place::Port(shard, port) => Ok(Exit::Shard(shard, port)),
+        Place::Port(shard, id) if shard == cx.config.shard => into_port(cx, ports, id, Some(peer), packet, frame),
+        Place::Port(shard, id) => {
+            check_sender(cx, Some(peer), &packet)?;
+            Ok(Exit::Shard(shard, id))
+        }
         Place::Peer(_) | Place::Nowhere(_) => Err(DropReason::NotLocal.into()),
     }
 }
 
 /// A frame that another shard let through for a port of this one.
 #[inline]
-pub(crate) fn from_shard(cx: &Context<'_>, ports: &mut Ports, port: crate::PortId, frame: &mut Frame) -> Step<Exit> {
+pub(crate) fn from_shard(cx: &Context<'_>, ports: &mut Ports, port: PortId, frame: &mut Frame) -> Step<Exit> {
     Ethernet::check(frame.bytes())?;
     let packet = Packet::check(frame.bytes())?;
-    into_port(cx, ports, port, packet, frame)
+    into_port(cx, ports, port, None, packet, frame)
 }
 
 /// From a port's attached side to wherever the packet goes.
@@ -106,7 +110,7 @@ fn onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Packet, 
         return Err(answer::ttl_exceeded(cx, port, frame, &packet));
     }
     let role = Role::of(&packet);
-    let hit = match find(cx, port, &packet, &role, frame)? {
+    let hit = match find(cx, port, None, &packet, &role, frame)? {
         Found::Flow(hit) => hit,
         Found::Opener(key) => open_outbound(cx, port, &packet, key, frame)?,
     };
@@ -125,7 +129,7 @@ fn onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Packet, 
     match far {
         // Its own Service led a pod to itself (S10): both directions are already translated, and N12 exempts it.
         Place::Port(_, id) if id == port.config.id => Ok(deliver(port, frame)),
-        Place::Port(shard, id) if shard == cx.config.shard => into_port(cx, ports, id, packet, frame),
+        Place::Port(shard, id) if shard == cx.config.shard => into_port(cx, ports, id, None, packet, frame),
         Place::Port(shard, id) => Ok(Exit::Shard(shard, id)),
         Place::Peer(id) => {
             let peer = cx.tables.peers.get(id).ok_or(DropReason::NoRoute)?;
@@ -136,12 +140,13 @@ fn onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Packet, 
     }
 }
 
-/// To a port's attached side.
+/// To a port's attached side; `from` is the peer that sent the packet, if one did.
 #[inline]
 fn into_port(
     cx: &Context<'_>,
     ports: &mut Ports,
-    id: crate::PortId,
+    id: PortId,
+    from: Option<PeerId>,
     mut packet: Packet,
     frame: &mut Frame,
 ) -> Step<Exit> {
@@ -151,7 +156,7 @@ fn into_port(
         return Err(DropReason::PortNotReady.into());
     }
     let role = Role::of(&packet);
-    let hit = match find(cx, port, &packet, &role, frame)? {
+    let hit = match find(cx, port, from, &packet, &role, frame)? {
         Found::Flow(hit) => hit,
         Found::Opener(key) => open_inbound(cx, port, &packet, key)?,
     };
@@ -172,17 +177,23 @@ enum Found {
     Opener(FlowKey),
 }
 
-/// The flow of a packet.
+/// The flow of a packet; `from` is the peer that sent it, if one did.
 #[inline]
-fn find(cx: &Context<'_>, port: &mut Port, packet: &Packet, role: &Role, frame: &mut Frame) -> Step<Found> {
+fn find(
+    cx: &Context<'_>,
+    port: &mut Port,
+    from: Option<PeerId>,
+    packet: &Packet,
+    role: &Role,
+    frame: &mut Frame,
+) -> Step<Found> {
     let hit = match role {
         Role::Own(key) => match port.flows.find(cx.now, key) {
-            Some(hit) if port.flows.get(hit).state().is_reopened_by(packet) => {
-                port.flows.remove(hit);
+            Some(hit) => hit,
+            None => {
+                check_sender(cx, from, packet)?;
                 return Ok(Found::Opener(*key));
             }
-            Some(hit) => hit,
-            None => return Ok(Found::Opener(*key)),
         },
         Role::Fragment => {
             let first = port.fragments.find(cx.now, packet);
@@ -194,10 +205,29 @@ fn find(cx: &Context<'_>, port: &mut Port, packet: &Packet, role: &Role, frame: 
             found.ok_or(DropReason::UnrelatedIcmpError)?
         }
     };
-    if port.flows.get(hit).epoch == cx.epoch {
-        return Ok(Found::Flow(hit));
+    let flow = port.flows.get(hit);
+    let is_current = flow.epoch == cx.epoch;
+    // A flow whose far end is that peer vouches for the sources of its packets; an error may come from any router.
+    let vouches = is_current && from.is_none_or(|peer| flow.far == Place::Peer(peer));
+    if !vouches || matches!(role, Role::Error(_)) {
+        check_sender(cx, from, packet)?;
     }
-    judge_again(cx, port, hit, packet, role, frame)
+    match role {
+        Role::Own(key) if flow.state().is_reopened_by(packet) => {
+            port.flows.remove(hit);
+            Ok(Found::Opener(*key))
+        }
+        _ if is_current => Ok(Found::Flow(hit)),
+        _ => judge_again(cx, port, hit, packet, role, frame),
+    }
+}
+
+/// Whether a packet may come from the peer that sent it; ports are asked at admission.
+fn check_sender(cx: &Context<'_>, from: Option<PeerId>, packet: &Packet) -> Step<()> {
+    match from {
+        Some(peer) if !place::belongs_to(cx, peer, packet.src) => Err(DropReason::SpoofedSource.into()),
+        _ => Ok(()),
+    }
 }
 
 /// A flow that was judged under other tables: whether it may go on under these, and where it leads (N15, S13, S14). One

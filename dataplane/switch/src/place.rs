@@ -20,8 +20,8 @@ pub(crate) enum Place {
 /// The place of `addr`. An attached port wins over what the objects say, the objects over the pod ranges: a pod that is not
 /// compiled yet is still found on its node.
 pub(crate) fn find(cx: &Context<'_>, addr: IpAddr) -> Place {
-    if let Some((shard, port)) = cx.tables.local.get(&addr) {
-        return Place::Port(*shard, *port);
+    if let Some((shard, port)) = cx.tables.port_of(addr) {
+        return Place::Port(shard, port);
     }
     if cx.is_host_address(addr) {
         return match cx.tables.host {
@@ -46,7 +46,7 @@ pub(crate) fn find(cx: &Context<'_>, addr: IpAddr) -> Place {
 
 /// Whether `addr` may be the source of a packet that `peer` sends: an address of that node, or of a pod there.
 pub(crate) fn belongs_to(cx: &Context<'_>, peer: PeerId, addr: IpAddr) -> bool {
-    if cx.tables.local.contains_key(&addr) || cx.is_host_address(addr) {
+    if cx.tables.port_of(addr).is_some() || cx.is_host_address(addr) {
         return false;
     }
     let owner_node = match cx.tables.policy.owner(addr) {

@@ -160,6 +160,9 @@ impl Switch {
                     original_count: flow.count(Side::Original),
                     reply_count: flow.count(Side::Reply),
                     idle: now.saturating_since(flow.last_packet()),
+                    service: self.tables.name_of_service(&flow.original),
+                    opener: self.tables.name_of(flow.original.src()),
+                    answerer: self.tables.name_of(flow.reply.src()),
                 })
                 .collect::<Vec<_>>()
         };

@@ -2,10 +2,11 @@
 
 use crate::{PortId, ShardId};
 use overlay::peers::{Peer, PeerId, Peers, derive_vtep_mac};
-use policy::tables::NodeIndex;
+use policy::tables::{NodeIndex, Owner};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use wire::FlowKey;
 
 /// Compiled intent and local attachment, as one shard sees it. Immutable; swapped whole.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Tables {
     own: Option<NodeIndex>,
     /// By node index; `None` for this node and for nodes without an address.
     peer_of_node: Vec<Option<PeerId>>,
+    /// `local` once more, under a hash that is cheap enough to be computed per frame.
+    ports: hashbrown::HashMap<IpAddr, (ShardId, PortId)>,
 }
 
 impl Tables {
@@ -48,7 +51,8 @@ impl Tables {
                 pod_cidrs: node.pod_cidrs.clone(),
             });
         }
-        Tables { policy, peers: Arc::new(Peers::new(peers)), local, host, own, peer_of_node }
+        let ports = local.iter().map(|(addr, at)| (*addr, *at)).collect();
+        Tables { policy, peers: Arc::new(Peers::new(peers)), local, host, own, peer_of_node, ports }
     }
 
     /// No objects and nothing attached.
@@ -60,7 +64,14 @@ impl Tables {
             host: None,
             own: None,
             peer_of_node: Vec::new(),
+            ports: hashbrown::HashMap::new(),
         }
+    }
+
+    /// The port of the local pod with address `addr`.
+    #[inline]
+    pub(crate) fn port_of(&self, addr: IpAddr) -> Option<(ShardId, PortId)> {
+        self.ports.get(&addr).copied()
     }
 
     pub(crate) fn peer_of_node(&self, node: NodeIndex) -> Option<PeerId> {
@@ -73,5 +84,23 @@ impl Tables {
 
     pub(crate) fn is_own_pod_range(&self, addr: IpAddr) -> bool {
         self.own.is_some_and(|own| self.policy.nodes[own.0 as usize].pod_cidrs.iter().any(|cidr| cidr.contains(&addr)))
+    }
+
+    /// Whose address `addr` is, for people.
+    pub(crate) fn name_of(&self, addr: IpAddr) -> Option<String> {
+        match self.policy.owner(addr)? {
+            Owner::Pod(pod) => {
+                let pod = &self.policy.pods[pod.0 as usize];
+                Some(format!("{}/{}", pod.namespace, pod.name))
+            }
+            Owner::Node(node) => Some(self.policy.nodes[node.0 as usize].name.to_string()),
+        }
+    }
+
+    /// Which Service packets with `key` are for, for people.
+    pub(crate) fn name_of_service(&self, key: &FlowKey) -> Option<String> {
+        let service = self.policy.find_service(key.dst(), key.protocol, key.dst_port)?;
+        let service = &self.policy.service_ports[service.0 as usize];
+        Some(format!("{}/{}", service.namespace, service.name))
     }
 }
