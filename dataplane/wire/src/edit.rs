@@ -91,11 +91,11 @@ pub fn rewrite(frame: &mut Frame, packet: &Packet, to: &FlowKey) {
         }
         L4::Udp { .. } => {
             let ports = replace_ports(bytes, l4, to);
+            // Zero is no checksum, and stays none.
             if state == Checksum::Partial || word(bytes, l4 + UDP_FIELD) != 0 {
                 update_transport(bytes, l4 + UDP_FIELD, state, addresses, ports);
-                // Only the full form can become 0 here: a pseudo-header sum of a real packet never is.
                 let field = checksum::never_zero(word(bytes, l4 + UDP_FIELD));
-                replace_word(bytes, l4 + UDP_FIELD, field);
+                bytes[l4 + UDP_FIELD..][..2].copy_from_slice(&field.to_be_bytes());
             }
         }
         L4::Sctp { .. } => replace_sctp_ports(bytes, packet, to),

@@ -76,13 +76,15 @@ fn check_extensions(packet: &[u8], first: u8) -> Result<Chain, Malformed> {
         if !matches!(chain.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
             return Ok(chain);
         }
-        let rest = packet.get(chain.l4_offset..).ok_or(Malformed::Truncated)?;
-        let header: &[u8; 8] = rest.first_chunk().ok_or(Malformed::Truncated)?;
+        // A first fragment holds the whole chain (RFC 7112).
+        let cut = if chain.fragment == Fragment::Whole { Malformed::Truncated } else { Malformed::BadFragment };
+        let rest = packet.get(chain.l4_offset..).ok_or(cut)?;
+        let header: &[u8; 8] = rest.first_chunk().ok_or(cut)?;
         let len = match chain.protocol {
             FRAGMENT => FRAGMENT_HEADER_BYTES,
             _ => (usize::from(header[1]) + 1) * 8,
         };
-        let whole = rest.get(..len).ok_or(Malformed::Truncated)?;
+        let whole = rest.get(..len).ok_or(cut)?;
         match chain.protocol {
             HOP_BY_HOP if position == 0 => check_hop_by_hop(&whole[2..])?,
             ROUTING => check_routing(header)?,

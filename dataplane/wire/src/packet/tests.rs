@@ -182,6 +182,8 @@ fn a_transport_header_must_not_hide_in_a_later_fragment() {
     assert_eq!(overwriting, Err(Malformed::BadFragment), "a later fragment at byte 8 of TCP");
     let tiny = extended(44, &[6, 0, 0, 1, 0, 0, 0, 9, 0, 80, 0, 80, 0, 0, 0, 0]);
     assert_eq!(tiny, Err(Malformed::BadFragment), "the same in IPv6");
+    let cut_chain = extended(44, &[60, 0, 0, 1, 0, 0, 0, 9, 6, 1, 1, 4, 0, 0, 0, 0]);
+    assert_eq!(cut_chain, Err(Malformed::BadFragment), "a first fragment that ends in its extension headers");
 }
 
 #[test]
