@@ -1,5 +1,5 @@
-//! Frames from nothing, for probes, the simulator and tests: every length and checksum right. Allocates; not for the fast
-//! path.
+//! Frames from nothing, for probes, the simulator and tests: every length and checksum right. Allocates; not for the
+//! fast path.
 
 use crate::craft::{MacAndIp, write_arp};
 use crate::ethernet::ETHERNET_HEADER_BYTES;
@@ -157,8 +157,8 @@ pub fn arp_request(sender_mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> V
     bytes
 }
 
-/// The neighbor solicitation who has `target`; from the unspecified address it is duplicate address detection and names no
-/// link-layer address.
+/// The neighbor solicitation who has `target`; from the unspecified address it is duplicate address detection and names
+/// no link-layer address.
 pub fn neighbor_solicitation(sender_mac: MacAddr, sender: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     let [.., a, b, c] = target.octets();
     let ends = Ends {

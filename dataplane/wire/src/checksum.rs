@@ -1,7 +1,7 @@
-//! Checksums: the Internet checksum (RFC 1071), its incremental update (RFC 1624), and SCTP's CRC32c (RFC 9260 appendix A).
+//! Checksums: the Internet checksum (RFC 1071), its incremental update (RFC 1624), and SCTP's CRC32c (RFC 9260 §A).
 //!
-//! Sums are held as the folded ones-complement sum of big-endian 16-bit words, not complemented; a header field holds the
-//! complement. A frame's [`Checksum`] says which of the two its transport field holds.
+//! Sums are held as the folded ones-complement sum of big-endian 16-bit words, not complemented; a header field holds
+//! the complement. A frame's [`Checksum`] says which of the two its transport field holds.
 
 use crate::{Checksum, Frame, L4, Packet, Protocol};
 use std::net::IpAddr;
@@ -130,9 +130,9 @@ pub(crate) fn sctp_crc_update(field: [u8; 4], old: [u8; 4], new: [u8; 4], behind
     (u32::from_le_bytes(field) ^ shifted).to_le_bytes()
 }
 
-/// Whether the full transport checksum of a frame is right. True for what has none to verify: fragments (a checksum covers
-/// the whole datagram), UDP over IPv4 with a zero field (RFC 768), and protocols that are not looked into. A zero field of UDP
-/// over IPv6 is wrong (RFC 8200 §8.1).
+/// Whether the full transport checksum of a frame is right. True for what has none to verify: fragments (a checksum
+/// covers the whole datagram), UDP over IPv4 with a zero field (RFC 768), and protocols that are not looked into. A
+/// zero field of UDP over IPv6 is wrong (RFC 8200 §8.1).
 ///
 /// The field must be full: for a frame in state [`Checksum::Partial`] the answer is meaningless.
 pub fn verify_l4(bytes: &[u8], packet: &Packet) -> bool {
@@ -161,8 +161,8 @@ fn sum_with_pseudo_header(packet: &Packet, l4: &[u8]) -> u16 {
     combine(pseudo_header(packet.src, packet.dst, packet.protocol, l4.len() as u32), sum(l4))
 }
 
-/// Computes the full checksum of a frame in state [`Checksum::Partial`] and marks it [`Checksum::Verified`]; a frame in any
-/// other state is left alone. Super-frames are cut before, not finished as one.
+/// Computes the full checksum of a frame in state [`Checksum::Partial`] and marks it [`Checksum::Verified`]; a frame in
+/// any other state is left alone. Super-frames are cut before, not finished as one.
 pub fn finish_partial(frame: &mut Frame, packet: &Packet) {
     if frame.offload.checksum != Checksum::Partial {
         return;

@@ -1,8 +1,9 @@
 //! Answers: each function turns a frame, in its own buffer, into the answer to it, addressed back to its sender.
 //!
-//! Whoever calls decides that there shall be an answer and from whom; [`may_answer_with_error`] says where an ICMP error is
-//! forbidden. How often errors are sent (RFC 1812 §4.3.2.8) is decided there too. A frame that becomes an answer is an
-//! ordinary frame with a right checksum, whatever it was before.
+//! Whoever calls decides that there shall be an answer and from whom; [`may_answer_with_error`] says where an ICMP
+//! error is forbidden. How often errors are sent (RFC 1812 §4.3.2.8) is decided there too. A frame that becomes an
+//! answer is an ordinary frame with a right checksum, whatever it was before; only an echo reply carries on the
+//! checksum that the request came with.
 
 use crate::ethernet::{ETHERNET_HEADER_BYTES, EtherType, Ethernet};
 use crate::headers::{Ip, write_ethernet, write_ip, write_l4_checksum};
@@ -63,8 +64,8 @@ impl IcmpError {
     }
 }
 
-/// Whether a packet may be answered with an ICMP error (RFC 1122 §3.2.2, RFC 1812 §4.3.2.7, RFC 4443 §2.4 (e)): not if it is
-/// itself an ICMP error or a redirect, went to many, is a later fragment, or has no single sender.
+/// Whether a packet may be answered with an ICMP error (RFC 1122 §3.2.2, RFC 1812 §4.3.2.7, RFC 4443 §2.4 (e)): not if
+/// it is itself an ICMP error or a redirect, went to many, is a later fragment, or has no single sender.
 pub fn may_answer_with_error(bytes: &[u8], packet: &Packet) -> bool {
     let is_error = match (packet.l4, packet.src) {
         (L4::Icmp { kind, .. }, IpAddr::V4(_)) => matches!(
@@ -88,8 +89,8 @@ fn is_between_two(bytes: &[u8], packet: &Packet) -> bool {
     !to_many && !to_many_macs && !packet.src.is_unspecified()
 }
 
-/// An ICMP error about the frame's packet, sent by `from`: as much of the packet is quoted as the family allows. The packet
-/// must be one that [`may_answer_with_error`].
+/// An ICMP error about the frame's packet, sent by `from`: as much of the packet is quoted as the family allows. The
+/// packet must be one that [`may_answer_with_error`].
 pub fn icmp_error(frame: &mut Frame, packet: &Packet, error: IcmpError, from: IpAddr) {
     let is_ipv4 = packet.src.is_ipv4();
     let (to_mac, from_mac) = sender_and_receiver(frame);
@@ -140,8 +141,8 @@ pub(crate) fn write_arp(bytes: &mut [u8], to_mac: MacAddr, operation: u8, sender
     arp[24..28].copy_from_slice(&target.1);
 }
 
-/// The answer to a neighbor solicitation: `target` is at `mac`, which is a router's (RFC 4861 §4.4). A solicitation from the
-/// unspecified address is answered to all nodes (§7.2.4).
+/// The answer to a neighbor solicitation: `target` is at `mac`, which is a router's (RFC 4861 §4.4). A solicitation
+/// from the unspecified address is answered to all nodes (§7.2.4).
 pub fn neighbor_advertisement(frame: &mut Frame, packet: &Packet, target: Ipv6Addr, mac: MacAddr) {
     const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
@@ -168,8 +169,8 @@ pub fn neighbor_advertisement(frame: &mut Frame, packet: &Packet, target: Ipv6Ad
     frame.offload = ANSWERED;
 }
 
-/// The reply to an echo request that is no fragment, from the address that was asked. Identifier, sequence number and data
-/// come back as they are, and a wrong checksum stays wrong. No effect on any other packet.
+/// The reply to an echo request that is no fragment, from the address that was asked. Identifier, sequence number and
+/// data come back as they are, and a wrong checksum stays wrong. No effect on any other packet.
 pub fn echo_reply(frame: &mut Frame, packet: &Packet) {
     let L4::Icmp { meaning: IcmpKind::EchoRequest { .. }, .. } = packet.l4 else { return };
     let (to_mac, from_mac) = sender_and_receiver(frame);
@@ -218,8 +219,9 @@ pub fn tcp_reset(frame: &mut Frame, packet: &Packet) -> bool {
     true
 }
 
-/// The answer to an SCTP packet that belongs to no association (RFC 9260 §8.4): an abort, or the completion of a shutdown.
-/// False, and the frame untouched, if the packet is no whole SCTP packet between two hosts, or gets no answer.
+/// The answer to an SCTP packet that belongs to no association (RFC 9260 §8.4): an abort, or the completion of a
+/// shutdown. False, and the frame untouched, if the packet is no whole SCTP packet between two hosts, or gets no
+/// answer.
 pub fn sctp_abort(frame: &mut Frame, packet: &Packet) -> bool {
     const TAG_REFLECTED: u8 = 1;
     let L4::Sctp { src_port, dst_port, chunk: first } = packet.l4 else { return false };
@@ -267,8 +269,8 @@ fn sender_and_receiver(frame: &Frame) -> (MacAddr, MacAddr) {
     (ethernet.src, ethernet.dst)
 }
 
-/// Turns the frame into a packet of `l4_len` transport bytes from its receiver to its sender; `write` fills them, except for
-/// the checksum.
+/// Turns the frame into a packet of `l4_len` transport bytes from its receiver to its sender; `write` fills them,
+/// except for the checksum.
 fn answer_l4(frame: &mut Frame, packet: &Packet, l4_len: usize, write: impl FnOnce(&mut [u8])) {
     let (to_mac, from_mac) = sender_and_receiver(frame);
     let ip = Ip { src: packet.dst, dst: packet.src, protocol: packet.protocol, ttl: ANSWER_TTL, traffic_class: 0 };

@@ -1,9 +1,10 @@
-//! Edits of a frame in place: MAC addresses, TTL, ECN, and the translation of a packet (or of the packet that an ICMP error
-//! quotes) into one of another flow.
+//! Edits of a frame in place: MAC addresses, TTL, ECN, and the translation of a packet (or of the packet that an ICMP
+//! error quotes) into one of another flow.
 //!
-//! Checksums are updated, never computed afresh (RFC 1624, RFC 5508 for quotes): a frame that was corrupt stays exactly as
-//! corrupt as it was, and whoever verifies it later finds out. What a transport checksum field holds depends on the frame's
-//! [`Checksum`]: a full checksum changes with addresses and ports; the pseudo-header sum of a partial one with addresses only.
+//! Checksums are updated, never computed afresh (RFC 1624, RFC 5508 for quotes): a frame that was corrupt stays exactly
+//! as corrupt as it was, and whoever verifies it later finds out. What a transport checksum field holds depends on the
+//! frame's [`Checksum`]: a full checksum changes with addresses and ports; the pseudo-header sum of a partial one with
+//! addresses only.
 //!
 //! A [`Packet`] describes the bytes before an edit. Its offsets stay right, its addresses and ports do not.
 
@@ -66,8 +67,8 @@ pub fn set_ecn(frame: &mut Frame, packet: &Packet, ecn: u8) {
     }
 }
 
-/// Turns a packet into one of flow `to`: the addresses, and the ports or the echo identifier where the packet has them. A
-/// request takes the identifier from the source port, a reply from the destination port. The protocol stays.
+/// Turns a packet into one of flow `to`: the addresses, and the ports or the echo identifier where the packet has them.
+/// A request takes the identifier from the source port, a reply from the destination port. The protocol stays.
 ///
 /// Two things cannot be kept right: the ports of a fragmented SCTP packet (its CRC covers bytes that are not here), and
 /// protocols without a known header whose checksum covers addresses.
@@ -170,9 +171,9 @@ pub(crate) fn replace_icmp_kind(message: &mut [u8], kind_and_code: [u8; 2]) {
     update_icmp(message, delta);
 }
 
-/// Updates the checksum of an ICMP message. An echo reply with identifier 0, sequence number 0 and data of zeros is the one
-/// message that is all zero and that no pseudo-header saves from it: its sum is 0, where every other sum that vanishes is all
-/// ones, and an update cannot tell the two apart.
+/// Updates the checksum of an ICMP message. An echo reply with identifier 0, sequence number 0 and data of zeros is the
+/// one message that is all zero and that no pseudo-header saves from it: its sum is 0, where every other sum that
+/// vanishes is all ones, and an update cannot tell the two apart.
 fn update_icmp(message: &mut [u8], delta: Delta) {
     update_field(message, ICMP_FIELD, delta);
     if message.iter().all(|byte| *byte == 0) {

@@ -1,7 +1,7 @@
 //! How an IPv4 packet that is too large is cut into fragments (RFC 791 §3.2): headers to write, payload by reference.
 //!
-//! The plan only says what the fragments are; whoever sends them writes each header and puts the payload range behind it. A
-//! fragment can be cut again. IPv6 packets and packets with DF are never cut on the way.
+//! The plan only says what the fragments are; whoever sends them writes each header and puts the payload range behind
+//! it. A fragment can be cut again. IPv6 packets and packets with DF are never cut on the way.
 
 use crate::ethernet::ETHERNET_HEADER_BYTES;
 use crate::ipv4::{FLAG_DF, FLAG_MF, IPV4_HEADER_BYTES, OFFSET_MASK};

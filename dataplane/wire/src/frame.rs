@@ -79,8 +79,8 @@ impl Frame {
         &mut self.storage[HEADROOM_BYTES - header_bytes..]
     }
 
-    /// Takes over `total_bytes` received into [`Frame::receive_area`] with the same `header_bytes`; the frame is what lies
-    /// behind the header. The offload state is reset.
+    /// Takes over `total_bytes` received into [`Frame::receive_area`] with the same `header_bytes`; the frame is what
+    /// lies behind the header. The offload state is reset.
     ///
     /// # Panics
     /// If `total_bytes` is less than `header_bytes` or more than the area.

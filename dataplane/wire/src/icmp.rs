@@ -1,7 +1,7 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443) messages: which are echoes, which are errors, and what an error quotes.
 //!
-//! A quote is cut wherever its sender chose to cut it, so it is read leniently: what is there is used, what is missing is
-//! missing. Nothing in it is trusted beyond finding the flow that it belongs to.
+//! A quote is cut wherever its sender chose to cut it, so it is read leniently: what is there is used, what is missing
+//! is missing. Nothing in it is trusted beyond finding the flow that it belongs to.
 
 use crate::ipv4::{IPV4_HEADER_BYTES, OFFSET_MASK};
 use crate::ipv6::{self, IPV6_HEADER_BYTES};
@@ -64,8 +64,8 @@ pub mod v6 {
     pub const MLD2_REPORT: u8 = 143;
 }
 
-/// Checks the ICMP message at `l4..end` of a frame. Redirects and source quenches quote packets too, but no endpoint may
-/// obey them, so they are not errors of a flow.
+/// Checks the ICMP message at `l4..end` of a frame. Redirects and source quenches quote packets too, but no endpoint
+/// may obey them, so they are not errors of a flow.
 pub(crate) fn check_v4(bytes: &[u8], l4: usize, end: usize) -> Result<(L4, usize), Malformed> {
     let message = &bytes[l4..end];
     let header: &[u8; ICMP_HEADER_BYTES] = message.first_chunk().ok_or(Malformed::Truncated)?;
@@ -162,8 +162,8 @@ impl Quote {
         })
     }
 
-    /// The quoted packet's flow as it was sent; `None` if its ports were cut off, or if it is an ICMP message that is not an
-    /// echo, which nobody may complain about.
+    /// The quoted packet's flow as it was sent; `None` if its ports were cut off, or if it is an ICMP message that is
+    /// not an echo, which nobody may complain about.
     fn flow(&self, bytes: &[u8]) -> Option<FlowKey> {
         let l4 = &bytes[self.l4_offset..self.end];
         let (src_port, dst_port) = if self.protocol.has_ports() {
@@ -186,7 +186,8 @@ impl Quote {
         }
     }
 
-    /// Whether a quoted ICMP message is an echo request (true) or reply (false) that is quoted as far as its identifier.
+    /// Whether a quoted ICMP message is an echo request (true) or reply (false) that is quoted as far as its
+    /// identifier.
     pub(crate) fn echo_request(&self, l4: &[u8]) -> Option<bool> {
         let [kind, _, _, _, _, _] = *l4.first_chunk()?;
         let (request, reply) = match self.src {
@@ -197,7 +198,8 @@ impl Quote {
     }
 }
 
-/// Protocol and offset of the transport header of a quoted IPv6 packet; `None` for a later fragment or a chain that is cut.
+/// Protocol and offset of the transport header of a quoted IPv6 packet; `None` for a later fragment or a chain that is
+/// cut.
 fn skip_extensions(quoted: &[u8], mut protocol: u8) -> Option<(u8, usize)> {
     let mut offset = IPV6_HEADER_BYTES;
     for _ in 0..ipv6::EXTENSION_HEADERS_MAX {

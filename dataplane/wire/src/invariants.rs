@@ -1,5 +1,5 @@
-//! What must hold for every byte string. Property tests, the replay of the corpus and the fuzz targets call these functions;
-//! each takes arbitrary bytes and panics when a promise of this crate is broken.
+//! What must hold for every byte string. Property tests, the replay of the corpus and the fuzz targets call these
+//! functions; each takes arbitrary bytes and panics when a promise of this crate is broken.
 //!
 //! A function that needs more than a frame takes it from the front of its input, so that a fuzzer can choose it.
 
@@ -14,8 +14,8 @@ use crate::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A checked view has its offsets in order and inside the bytes, ignores padding, needs every byte in front of it, and says
-/// what etherparse says.
+/// A checked view has its offsets in order and inside the bytes, ignores padding, needs every byte in front of it, and
+/// says what etherparse says.
 pub fn packet_check(bytes: &[u8]) {
     let line = describe(bytes).to_string();
     assert!(!line.contains('\n'), "one line: {line:?}");
@@ -95,8 +95,8 @@ pub fn arp_nd(bytes: &[u8]) {
     }
 }
 
-/// A rewritten packet is one of the flow asked for with checksums as right as before, full or partial, and rewriting it back
-/// gives the bytes that were there. Input: 36 bytes of flow, then a frame.
+/// A rewritten packet is one of the flow asked for with checksums as right as before, full or partial, and rewriting it
+/// back gives the bytes that were there. Input: 36 bytes of flow, then a frame.
 pub fn rewrite_reverse(input: &[u8]) {
     let Some((wish, bytes)) = Wish::take(input) else { return };
     let Ok(packet) = Packet::check(bytes) else { return };
@@ -123,8 +123,8 @@ pub fn rewrite_reverse(input: &[u8]) {
     }
 }
 
-/// An ICMP error whose quote is rewritten quotes the flow asked for, with checksums right, and can be turned back. Input: 36
-/// bytes of flow, then a frame.
+/// An ICMP error whose quote is rewritten quotes the flow asked for, with checksums right, and can be turned back.
+/// Input: 36 bytes of flow, then a frame.
 pub fn icmp_quote(input: &[u8]) {
     let Some((wish, bytes)) = Wish::take(input) else { return };
     let Ok(packet) = Packet::check(bytes) else { return };
@@ -153,8 +153,8 @@ pub fn icmp_quote(input: &[u8]) {
     assert_eq!(frame.bytes(), original, "there and back: {packet:?} to {to}");
 }
 
-/// Every answer to a packet is a packet with right checksums that goes back to its sender, and an ICMP error is no longer than
-/// its family allows and quotes the packet's flow.
+/// Every answer to a packet is a packet with right checksums that goes back to its sender, and an ICMP error is no
+/// longer than its family allows and quotes the packet's flow.
 pub fn answers(bytes: &[u8]) {
     let Ok(packet) = Packet::check(bytes) else { return };
     let mut original = Frame::from_bytes(bytes);
@@ -202,8 +202,8 @@ pub fn answers(bytes: &[u8]) {
     }
 }
 
-/// Fragments fit the MTU, follow each other without gap or overlap, and together hold the payload. Input: 2 bytes of MTU, then
-/// a frame.
+/// Fragments fit the MTU, follow each other without gap or overlap, and together hold the payload. Input: 2 bytes of
+/// MTU, then a frame.
 pub fn fragments(input: &[u8]) {
     let Some(([high, low], bytes)) = input.split_first_chunk() else { return };
     let mtu = usize::from(u16::from_be_bytes([*high, *low]));
@@ -276,8 +276,8 @@ fn as_far_as_it_goes(to: &FlowKey, packet: &Packet) -> FlowKey {
     FlowKey::new(to.protocol, to.src(), src_port, to.dst(), dst_port)
 }
 
-/// Gives a whole packet its right transport checksum, and every other checksum that an edit touches the one of its two forms
-/// of zero that computing it would give: all ones and zero are the same sum, and an update keeps only the sum.
+/// Gives a whole packet its right transport checksum, and every other checksum that an edit touches the one of its two
+/// forms of zero that computing it would give: all ones and zero are the same sum, and an update keeps only the sum.
 fn make_canonical(frame: &mut Frame, packet: &Packet) {
     let bytes = frame.bytes_mut();
     let zero_form = |bytes: &mut [u8], at: usize, end: usize| {

@@ -143,8 +143,8 @@ fn check_fragment(header: &[u8; 8], before: usize, data_len: usize) -> Result<Fr
     Ok(if offset_bytes == 0 { Fragment::First { id } } else { Fragment::Later { id, offset_bytes, last: !more } })
 }
 
-/// RFC 4291 §2.5 and §2.7. An unspecified source passes: it is how a host without an address speaks (DAD, MLD). IPv4-mapped
-/// addresses must not be on a wire (RFC 4942 §2.2), and here they would look like the flows of IPv4.
+/// RFC 4291 §2.5 and §2.7. An unspecified source passes: it is how a host without an address speaks (DAD, MLD).
+/// IPv4-mapped addresses must not be on a wire (RFC 4942 §2.2), and here they would look like the flows of IPv4.
 #[inline]
 fn check_addresses(src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), Malformed> {
     let bad_src = src.is_multicast() || src == Ipv6Addr::LOCALHOST || is_ipv4_mapped(src);

@@ -4,10 +4,10 @@
 //! clock. A view is checked once ([`Packet::check`]) and then gives meaning (addresses, ports, fragment state) without
 //! looking at lengths again. Bytes that do not hold together are [`Malformed`], never a panic.
 //!
-//! - Reading: [`Packet`] and the header modules below it ([`ethernet`], [`arp`], [`ipv4`], [`ipv6`], [`tcp`], [`udp`], [`sctp`],
-//!   [`icmp`], [`neighbor`]); [`describe()`] reads for people.
-//! - Changing: [`edit`] in place, [`craft`] into an answer, [`fragment`] and [`SegmentPlan`] into pieces, [`merge_received`] into
-//!   one; [`checksum`] under all of them.
+//! - Reading: [`Packet`] and the header modules below it ([`ethernet`], [`arp`], [`ipv4`], [`ipv6`], [`tcp`], [`udp`],
+//!   [`sctp`], [`icmp`], [`neighbor`]); [`describe()`] reads for people.
+//! - Changing: [`edit`] in place, [`craft`] into an answer, [`fragment`] and [`SegmentPlan`] into pieces,
+//!   [`merge_received`] into one; [`checksum`] under all of them.
 //! - Making: [`build`], for probes, the simulator and tests.
 //! - [`invariants`] says what holds for every byte string, once for property tests and fuzzers.
 

@@ -16,8 +16,8 @@ pub enum NeighborMessage {
         target: Ipv6Addr,
         /// The sender's link-layer address, if it gave one.
         source_mac: Option<MacAddr>,
-        /// Duplicate address detection: the sender wants to use `target` itself (RFC 4862 §5.4). It has no address yet, so
-        /// the source is unspecified.
+        /// Duplicate address detection: the sender wants to use `target` itself (RFC 4862 §5.4). It has no address yet,
+        /// so the source is unspecified.
         duplicate_detection: bool,
     },
     /// `target` is at `target_mac`.
@@ -37,8 +37,8 @@ pub enum NeighborMessage {
 }
 
 impl NeighborMessage {
-    /// Checks the neighbor discovery message of a frame (RFC 4861 §6.1, §7.1): hop limit 255, code 0, checksum, lengths,
-    /// target and options. `Ok(None)` if the packet is not one of the four messages; a redirect is none.
+    /// Checks the neighbor discovery message of a frame (RFC 4861 §6.1, §7.1): hop limit 255, code 0, checksum,
+    /// lengths, target and options. `Ok(None)` if the packet is not one of the four messages; a redirect is none.
     pub fn check(bytes: &[u8], packet: &Packet) -> Result<Option<NeighborMessage>, Malformed> {
         let (L4::Icmp { kind, code, .. }, IpAddr::V6(src)) = (packet.l4, packet.src) else { return Ok(None) };
         if !matches!(kind, v6::ROUTER_SOLICITATION..=v6::NEIGHBOR_ADVERTISEMENT) {

@@ -15,13 +15,14 @@ pub enum Malformed {
     BadHeader,
     /// The IPv4 header checksum is wrong.
     BadHeaderChecksum,
-    /// A source that no packet on a wire may have (multicast, broadcast, loopback, IPv4-mapped) or a destination that none
-    /// may have (loopback, unspecified, IPv4-mapped).
+    /// A source that no packet on a wire may have (multicast, broadcast, loopback, IPv4-mapped) or a destination that
+    /// none may have (loopback, unspecified, IPv4-mapped).
     BadAddress,
-    /// More IPv6 extension headers than [`crate::Packet`] follows, or one out of order, or a source route of either family.
+    /// More IPv6 extension headers than [`crate::Packet`] follows, or one out of order, or a source route of either
+    /// family.
     BadOptions,
-    /// A fragment that cannot be part of any packet: zero length, beyond 65,535, not a multiple of 8; or one that keeps the
-    /// transport header away from the first fragment (RFC 1858, RFC 7112).
+    /// A fragment that cannot be part of any packet: zero length, beyond 65,535, not a multiple of 8; or one that keeps
+    /// the transport header away from the first fragment (RFC 1858, RFC 7112).
     BadFragment,
     /// The virtio-net header contradicts the packet.
     BadOffload,
@@ -113,9 +114,9 @@ pub enum L4 {
     Other,
 }
 
-/// A frame that was checked: Ethernet II with an IPv4 or IPv6 packet whose lengths hold together. Offsets count from the
-/// start of the frame. `Copy` and small, so that stages pass it by value; it describes the bytes as they were checked, and
-/// an edit that changes ports or addresses leaves it behind.
+/// A frame that was checked: Ethernet II with an IPv4 or IPv6 packet whose lengths hold together. Offsets count from
+/// the start of the frame. `Copy` and small, so that stages pass it by value; it describes the bytes as they were
+/// checked, and an edit that changes ports or addresses leaves it behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// Source address.
@@ -158,8 +159,8 @@ pub(crate) struct Layer3 {
 }
 
 impl Packet {
-    /// Checks a frame's bytes from the Ethernet header on. Bytes behind the IP packet are Ethernet padding and are ignored.
-    /// The transport checksum is not looked at ([`crate::checksum::verify_l4`] does).
+    /// Checks a frame's bytes from the Ethernet header on. Bytes behind the IP packet are Ethernet padding and are
+    /// ignored. The transport checksum is not looked at ([`crate::checksum::verify_l4`] does).
     ///
     /// A frame that does not carry IP is [`Malformed::BadHeader`]; whoever wants to tell looks at [`Ethernet`] first.
     pub fn check(bytes: &[u8]) -> Result<Packet, Malformed> {
@@ -185,7 +186,8 @@ impl Packet {
         })
     }
 
-    /// The packet's flow; ports are 0 for a later fragment and for protocols without ports, and the identifier for an echo.
+    /// The packet's flow; ports are 0 for a later fragment and for protocols without ports, and the identifier for an
+    /// echo.
     #[inline]
     pub fn flow(&self) -> FlowKey {
         let (src_port, dst_port) = match self.l4 {

@@ -5,8 +5,8 @@ use crate::{L4, Malformed};
 /// Length of the header in bytes.
 pub const UDP_HEADER_BYTES: usize = 8;
 
-/// Checks the header at the start of `l4`. `first_fragment` says that the datagram goes on in other packets, so that its
-/// length cannot be compared. Bytes behind the datagram are the options of RFC 9868 and pass.
+/// Checks the header at the start of `l4`. `first_fragment` says that the datagram goes on in other packets, so that
+/// its length cannot be compared. Bytes behind the datagram are the options of RFC 9868 and pass.
 #[inline]
 pub(crate) fn check(l4: &[u8], first_fragment: bool) -> Result<(L4, usize), Malformed> {
     let header: &[u8; UDP_HEADER_BYTES] = l4.first_chunk().ok_or(Malformed::Truncated)?;

@@ -132,7 +132,9 @@ proptest! {
     }
 
     #[test]
-    fn we_read_what_etherparse_writes(ends in ends(), id in any::<u16>(), payload in vec(any::<u8>(), 0..200), kind in 0..3) {
+    fn we_read_what_etherparse_writes(
+        ends in ends(), id in any::<u16>(), payload in vec(any::<u8>(), 0..200), kind in 0..3
+    ) {
         let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let ip = match (ends.src.ip(), ends.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => link.ipv4(src.octets(), dst.octets(), 9),
