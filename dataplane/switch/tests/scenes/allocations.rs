@@ -1,0 +1,76 @@
+//! Frames of known flows cost no allocation: forwarded, translated, through the tunnel, answered, or discarded.
+
+use crate::scene::Scene;
+use overlay::vxlan;
+use switch::{Exit, Fate};
+use wire::Frame;
+
+const PODS: &str = "
+    pod client on node1
+    pod near on node1
+    pod far on node2
+    service web tcp 80 to 8080: near
+    service dns udp 53 to 5353: far
+    ingress near: client
+    egress client: near, far
+";
+
+/// Sends `words` a thousand times and counts the allocations of what the switches do, from the sender's port to the last exit.
+#[track_caller]
+fn check_none(scene: &mut Scene, words: &str) {
+    for _ in 0..3 {
+        scene.send(words);
+    }
+    let (sender, sketch, offload) = scene.sketch(words);
+    let (node, shard, port, _) = scene.entry(&sender);
+    let bytes = sketch.bytes();
+    let mut frame = Frame::from_bytes(&bytes);
+    let peer = scene.address(&format!("node{node}"), false);
+    let now = scene.now;
+    let (here, there) = match &mut scene.nodes[..] {
+        [one, two] if node == 1 => (&mut one.shards[usize::from(shard)], &mut two.shards[0]),
+        [one, two] => (&mut two.shards[usize::from(shard)], &mut one.shards[0]),
+        _ => unreachable!("a scene has two nodes"),
+    };
+    let boxed = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(now))));
+    assert_eq!(boxed.count_total, 1, "the counter counts");
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..1_000 {
+            frame.set_bytes(&bytes);
+            frame.offload = offload;
+            let fate = here.from_pod(now, port, &mut frame);
+            if let Fate::Forward(Exit::Peer(_)) = fate {
+                frame.push_front(vxlan::HEADER_BYTES).copy_from_slice(&vxlan::header(here.config().vni));
+                there.from_peer(now, peer, &mut frame);
+            }
+        }
+    });
+    assert_eq!(counted.count_total, 0, "{words}");
+}
+
+#[test]
+fn frames_of_known_flows_are_forwarded_without_allocation() {
+    let mut scene = Scene::new(PODS);
+    for version in ["", "6"] {
+        check_none(&mut scene, &format!("client: tcp{version} 40000 > near:8080 data"));
+        check_none(&mut scene, &format!("client: tcp{version} 40001 > web:80 data"));
+        check_none(&mut scene, &format!("client: udp{version} 5000 > far:53"));
+        check_none(&mut scene, &format!("client: udp{version} 5001 > dns:53"));
+        check_none(&mut scene, &format!("client: ping{version} 7 > far"));
+        check_none(&mut scene, &format!("node1: udp{version} 5000 > near:53"));
+    }
+}
+
+#[test]
+fn frames_are_answered_and_dropped_without_allocation() {
+    let mut scene = Scene::new(PODS);
+    for version in ["", "6"] {
+        check_none(&mut scene, &format!("client: ping{version} 7 > gateway1"));
+        check_none(&mut scene, &format!("client: udp{version} 5000 > web:53"));
+        check_none(&mut scene, &format!("client: tcp{version} 5000 > web:81 syn"));
+        check_none(&mut scene, &format!("client: udp{version} 5000 > outside:53"));
+        check_none(&mut scene, &format!("far: udp{version} 5000 > near:53"));
+        check_none(&mut scene, &format!("client: udp{version} 5000 > near:53 from=far"));
+        check_none(&mut scene, &format!("client: udp{version} 5000 > far:53 ttl=1"));
+    }
+}

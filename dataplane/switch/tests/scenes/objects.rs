@@ -1,0 +1,113 @@
+//! A scene as Kubernetes YAML, compiled as a cluster's would be.
+
+use crate::scene::{Pod, Service, node_v4, node_v6};
+use policy::cluster::Cluster;
+use policy::{compile, objects};
+use std::fmt::Write;
+
+/// Compiles `yaml`; a scene whose objects have problems is a broken test.
+pub(crate) fn compile(yaml: &str, epoch: u64) -> policy::tables::Tables {
+    let parsed = objects::parse("scene", yaml);
+    assert!(parsed.problems.is_empty(), "{:?}\n{yaml}", parsed.problems);
+    let (cluster, problems) = Cluster::from_objects(parsed.objects);
+    assert!(problems.is_empty(), "{problems:?}\n{yaml}");
+    let (tables, problems) = compile::compile(&cluster, epoch);
+    assert!(problems.is_empty(), "{problems:?}\n{yaml}");
+    tables
+}
+
+/// The cluster as Kubernetes YAML.
+pub(crate) fn yaml(pods: &[Pod], services: &[Service], rules: &[String]) -> String {
+    let mut yaml = String::new();
+    for node in 1..=2 {
+        let (v4, v6) = (node_v4(node), node_v6(node));
+        write!(
+            yaml,
+            "---\napiVersion: v1\nkind: Node\nmetadata: {{name: node{node}}}\nspec:\n  podCIDR: 10.244.{node}.0/24\n  \
+             podCIDRs: [10.244.{node}.0/24, \"fd00:10:244:{node}::/64\"]\nstatus:\n  addresses:\n  \
+             - {{type: InternalIP, address: {v4}}}\n  - {{type: InternalIP, address: \"{v6}\"}}\n"
+        )
+        .unwrap();
+    }
+    yaml.push_str("---\napiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n");
+    for pod in pods {
+        let Pod { name, node, v4, v6, .. } = pod;
+        write!(
+            yaml,
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default, labels: {{name: {name}}}}}\n\
+             spec: {{nodeName: node{node}, containers: [{{name: main, image: none}}]}}\nstatus:\n  phase: Running\n  \
+             podIP: {v4}\n  podIPs: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]\n"
+        )
+        .unwrap();
+    }
+    for (number, service) in services.iter().enumerate() {
+        write_service(&mut yaml, number + 1, service, pods);
+    }
+    for (number, rule) in rules.iter().enumerate() {
+        write_rule(&mut yaml, number, rule);
+    }
+    yaml
+}
+
+fn write_service(yaml: &mut String, number: usize, service: &Service, pods: &[Pod]) {
+    let Service { name, protocol, port, target_port, backends } = service;
+    write!(
+        yaml,
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  type: ClusterIP\n  \
+         clusterIP: 10.96.0.{number}\n  clusterIPs: [10.96.0.{number}, \"fd00:10:96::{number:x}\"]\n  \
+         ipFamilies: [IPv4, IPv6]\n  ipFamilyPolicy: PreferDualStack\n  ports: [{{name: main, protocol: {protocol}, \
+         port: {port}, targetPort: {target_port}}}]\n"
+    )
+    .unwrap();
+    for family in ["IPv4", "IPv6"] {
+        write!(
+            yaml,
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}-{}, namespace: default, \
+             labels: {{kubernetes.io/service-name: {name}}}}}\naddressType: {family}\nports: [{{name: main, protocol: \
+             {protocol}, port: {target_port}}}]\nendpoints:\n",
+            family.to_lowercase()
+        )
+        .unwrap();
+        for backend in backends.iter() {
+            let pod = pods.iter().find(|p| p.name == *backend).expect("a backend is a pod");
+            let addr = if family == "IPv4" { pod.v4.to_string() } else { pod.v6.to_string() };
+            writeln!(
+                yaml,
+                "- {{addresses: [\"{addr}\"], conditions: {{ready: true}}, nodeName: node{}, targetRef: {{kind: Pod, \
+                 namespace: default, name: {backend}}}}}",
+                pod.node
+            )
+            .unwrap();
+        }
+        if backends.is_empty() {
+            yaml.push_str("  []\n");
+        }
+    }
+}
+
+fn write_rule(yaml: &mut String, number: usize, rule: &str) {
+    let (head, peers) = rule.split_once(':').expect("peers behind a colon");
+    let (direction, pod) = head.split_once(' ').expect("a direction and a pod");
+    let (kind, key) = if direction == "ingress" { ("Ingress", "from") } else { ("Egress", "to") };
+    write!(
+        yaml,
+        "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: rule-{number}, namespace: default}}\n\
+         spec:\n  podSelector: {{matchLabels: {{name: {pod}}}}}\n  policyTypes: [{kind}]\n  {direction}:\n"
+    )
+    .unwrap();
+    let peers: Vec<&str> = peers.split(',').map(str::trim).filter(|p| !p.is_empty()).collect();
+    if peers.is_empty() {
+        yaml.push_str("    []\n");
+    }
+    for peer in peers {
+        let (who, port) = peer.split_once(' ').unwrap_or((peer, ""));
+        let who = match who.contains('/') {
+            true => format!("{{ipBlock: {{cidr: \"{who}\"}}}}"),
+            false => format!("{{podSelector: {{matchLabels: {{name: {who}}}}}}}"),
+        };
+        writeln!(yaml, "  - {key}: [{who}]").unwrap();
+        if let Some((protocol, port)) = port.split_once('/') {
+            writeln!(yaml, "    ports: [{{protocol: {}, port: {port}}}]", protocol.to_uppercase()).unwrap();
+        }
+    }
+}

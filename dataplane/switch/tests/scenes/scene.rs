@@ -1,0 +1,455 @@
+//! A small cluster from a few lines of text: switches joined in memory, pods by name, frames in words.
+//!
+//! ```text
+//! pod client on node1
+//! pod server on node2
+//! service web tcp 80 to 8080: server
+//! ingress server: client tcp/8080        policy that selects server; sources with ports
+//! egress client:                         policy that selects client and allows nothing
+//! ```
+//! Pod `n` (from 1) of a node has 10.244.NODE.(10+n) and fd00:10:244:NODE::(10+n); Service `n` has 10.96.0.n and
+//! fd00:10:96::n; node `n` has 172.30.0.(10+n) and fd00:172:30::(10+n).
+//! In packets, a name stands for its IPv4 address, or its IPv6 address if the protocol ends in `6`.
+
+use crate::bytes::{self, FLAGS, Sketch};
+use crate::objects;
+use overlay::vxlan::{self, Vni};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use switch::{
+    DropReason, Exit, Fate, GATEWAY_MAC, PortConfig, PortId, PortKind, ShardId, Switch, SwitchConfig, Tables,
+};
+use wire::{Frame, Instant, MacAddr, Offload, Packet, Protocol};
+
+pub(crate) const TUNNEL_MTU: u16 = 1450;
+pub(crate) const FLOWS_MAX: u32 = 1_000;
+const HOST_PORT: PortId = PortId(1);
+
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) node: usize,
+    pub(crate) v4: Ipv4Addr,
+    pub(crate) v6: Ipv6Addr,
+    pub(crate) mac: MacAddr,
+    pub(crate) port: PortId,
+    pub(crate) shard: u16,
+}
+
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) protocol: String,
+    pub(crate) port: u16,
+    pub(crate) target_port: u16,
+    pub(crate) backends: Vec<String>,
+}
+
+pub(crate) struct Node {
+    pub(crate) shards: Vec<Switch>,
+}
+
+pub(crate) struct Scene {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) now: Instant,
+    shards: u16,
+    pods: Vec<Pod>,
+    services: Vec<Service>,
+    rules: Vec<String>,
+    epoch: u64,
+}
+
+pub(crate) fn node_v4(node: usize) -> Ipv4Addr {
+    Ipv4Addr::new(172, 30, 0, 10 + node as u8)
+}
+
+pub(crate) fn node_v6(node: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x172, 0x30, 0, 0, 0, 0, 0x10 + node as u16)
+}
+
+fn gateway_v4(node: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 244, node as u8, 1)
+}
+
+fn gateway_v6(node: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x10, 0x244, node as u16, 0, 0, 0, 1)
+}
+
+fn vtep_mac(node: usize) -> MacAddr {
+    overlay::peers::derive_vtep_mac(&format!("node{node}"))
+}
+
+fn host_mac(node: usize) -> MacAddr {
+    MacAddr::local(0x00ff_0000 + node as u64)
+}
+
+impl Scene {
+    /// Two nodes with one shard each.
+    pub(crate) fn new(text: &str) -> Scene {
+        Scene::with_shards(1, text)
+    }
+
+    /// Two nodes with `shards` shards each; pods take turns, the host port is on the first.
+    pub(crate) fn with_shards(shards: u16, text: &str) -> Scene {
+        let mut scene = Scene {
+            nodes: Vec::new(),
+            now: Instant::from_millis(1_000_000),
+            shards,
+            pods: Vec::new(),
+            services: Vec::new(),
+            rules: Vec::new(),
+            epoch: 0,
+        };
+        for node in 1..=2 {
+            let config = |shard| SwitchConfig {
+                node_name: format!("node{node}"),
+                shard: ShardId(shard),
+                vni: Vni::new(1).unwrap(),
+                vxlan_port: 4789,
+                vtep_mac: vtep_mac(node),
+                gateways: vec![gateway_v4(node).into(), gateway_v6(node).into()],
+                tunnel_mtu: TUNNEL_MTU,
+                seed: 7 + node as u64,
+                flows_per_port_max: FLOWS_MAX,
+            };
+            let mut shards: Vec<Switch> = (0..shards).map(|shard| Switch::new(config(shard))).collect();
+            shards[0].add_port(PortConfig {
+                id: HOST_PORT,
+                kind: PortKind::Host,
+                mac: host_mac(node),
+                addresses: vec![
+                    node_v4(node).into(),
+                    node_v6(node).into(),
+                    gateway_v4(node).into(),
+                    gateway_v6(node).into(),
+                ],
+                mtu: TUNNEL_MTU,
+            });
+            scene.nodes.push(Node { shards });
+        }
+        scene.read(text);
+        scene.compile();
+        scene
+    }
+
+    /// Adds lines, and replaces the services and rules of the same names.
+    pub(crate) fn change(&mut self, text: &str) {
+        self.read(text);
+        self.compile();
+    }
+
+    /// Removes the service or the rules (`ingress server`) or the pod called `name`.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.services.retain(|s| s.name != name);
+        self.rules.retain(|r| !r.starts_with(&format!("{name}:")));
+        if let Some(at) = self.pods.iter().position(|p| p.name == name) {
+            let pod = self.pods.remove(at);
+            self.nodes[pod.node - 1].shards[usize::from(pod.shard)].remove_port(pod.port);
+        }
+        self.compile();
+    }
+
+    /// Lets time pass.
+    pub(crate) fn wait(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+    }
+
+    fn read(&mut self, text: &str) {
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["pod", name, "on", node] => self.read_pod(name, node),
+                ["service", name, protocol, port, "to", target_port, ..] => {
+                    let backends = line.split_once(':').expect("backends behind a colon").1;
+                    let service = Service {
+                        name: name.to_owned(),
+                        protocol: protocol.to_uppercase(),
+                        port: port.parse().expect("a port"),
+                        target_port: target_port.trim_end_matches(':').parse().expect("a target port"),
+                        backends: backends.split(',').map(|b| b.trim().to_owned()).filter(|b| !b.is_empty()).collect(),
+                    };
+                    match self.services.iter().position(|s| s.name == name) {
+                        Some(at) => self.services[at] = service,
+                        None => self.services.push(service),
+                    }
+                }
+                ["ingress" | "egress", ..] => {
+                    let (head, _) = line.split_once(':').expect("peers behind a colon");
+                    self.rules.retain(|r| !r.starts_with(&format!("{head}:")));
+                    self.rules.push(line.to_owned());
+                }
+                _ => panic!("no such line: {line}"),
+            }
+        }
+    }
+
+    fn read_pod(&mut self, name: &str, node: &str) {
+        let node: usize = node.trim_start_matches("node").parse().expect("a node");
+        let number = self.pods.iter().filter(|p| p.node == node).count() as u16 + 1;
+        let port = PortId(number as u32 + 100);
+        let pod = Pod {
+            name: name.to_owned(),
+            node,
+            v4: Ipv4Addr::new(10, 244, node as u8, 10 + number as u8),
+            v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, node as u16, 0, 0, 0, 10 + number),
+            mac: MacAddr::local(u64::from(port.0) * 256 + node as u64),
+            port,
+            shard: number % self.shards,
+        };
+        self.nodes[node - 1].shards[usize::from(pod.shard)].add_port(PortConfig {
+            id: pod.port,
+            kind: PortKind::Pod { namespace: "default".to_owned(), name: name.to_owned() },
+            mac: pod.mac,
+            addresses: vec![pod.v4.into(), pod.v6.into()],
+            mtu: TUNNEL_MTU,
+        });
+        self.pods.push(pod);
+    }
+
+    fn compile(&mut self) {
+        self.epoch += 1;
+        let policy = Arc::new(objects::compile(&objects::yaml(&self.pods, &self.services, &self.rules), self.epoch));
+        for node in 1..=2 {
+            let local: HashMap<IpAddr, (ShardId, PortId)> = self
+                .pods
+                .iter()
+                .filter(|p| p.node == node)
+                .flat_map(|p| {
+                    let at = (ShardId(p.shard), p.port);
+                    [(IpAddr::V4(p.v4), at), (IpAddr::V6(p.v6), at)]
+                })
+                .collect();
+            let host = Some((ShardId(0), HOST_PORT));
+            let tables = Arc::new(Tables::new(&format!("node{node}"), policy.clone(), Arc::new(local), host));
+            for shard in &mut self.nodes[node - 1].shards {
+                shard.set_tables(tables.clone());
+            }
+        }
+    }
+
+    /// The address that `name` stands for.
+    pub(crate) fn address(&self, name: &str, v6: bool) -> IpAddr {
+        let pick = |v4: Ipv4Addr, addr6: Ipv6Addr| if v6 { IpAddr::V6(addr6) } else { IpAddr::V4(v4) };
+        if let Some(pod) = self.pods.iter().find(|p| p.name == name) {
+            return pick(pod.v4, pod.v6);
+        }
+        if let Some(number) = self.services.iter().position(|s| s.name == name) {
+            let number = number as u16 + 1;
+            return pick(Ipv4Addr::new(10, 96, 0, number as u8), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, number));
+        }
+        match name {
+            "node1" => pick(node_v4(1), node_v6(1)),
+            "node2" => pick(node_v4(2), node_v6(2)),
+            "gateway1" => pick(gateway_v4(1), gateway_v6(1)),
+            "gateway2" => pick(gateway_v4(2), gateway_v6(2)),
+            "nobody1" => pick(Ipv4Addr::new(10, 244, 1, 200), Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 200)),
+            "outside" => pick(Ipv4Addr::new(203, 0, 113, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+            _ => name.parse().unwrap_or_else(|_| panic!("nobody is called {name}")),
+        }
+    }
+
+    fn name(&self, addr: IpAddr) -> String {
+        let names = ["node1", "node2", "gateway1", "gateway2", "nobody1", "outside"].map(str::to_owned);
+        let names = self.pods.iter().map(|p| &p.name).chain(self.services.iter().map(|s| &s.name)).chain(&names);
+        let mut names = names.filter(|name| self.address(name, addr.is_ipv6()) == addr);
+        names.next().cloned().unwrap_or_else(|| addr.to_string())
+    }
+
+    /// Where frames of `sender` enter: node, shard, port, its MAC.
+    pub(crate) fn entry(&self, sender: &str) -> (usize, u16, PortId, MacAddr) {
+        match sender {
+            "node1" | "gateway1" => (1, 0, HOST_PORT, host_mac(1)),
+            "node2" | "gateway2" => (2, 0, HOST_PORT, host_mac(2)),
+            _ => {
+                let pod = self.pods.iter().find(|p| p.name == sender).expect("a pod or a node sends");
+                (pod.node, pod.shard, pod.port, pod.mac)
+            }
+        }
+    }
+
+    /// Sends the packet of `input` (`SENDER: WORDS`) and compares what becomes of it (`RECEIVER: WORDS` or `drop REASON`).
+    #[track_caller]
+    pub(crate) fn check(&mut self, input: &str, expect: &str) {
+        let actual = self.send(input);
+        assert_eq!(actual, expect, "\n  input: {input}\n{}", self.report());
+    }
+
+    /// What becomes of the packet of `input`.
+    pub(crate) fn send(&mut self, input: &str) -> String {
+        let (sender, sketch, offload) = self.sketch(input);
+        let mut frame = Frame::from_bytes(&sketch.bytes());
+        frame.offload = offload;
+        self.send_frame(&sender, &mut frame)
+    }
+
+    /// The packet of `SENDER: WORDS`.
+    pub(crate) fn sketch(&self, input: &str) -> (String, Sketch, Offload) {
+        let (sender, packet) = input.split_once(": ").expect("SENDER: PACKET");
+        let words: Vec<&str> = packet.split_whitespace().collect();
+        let v6 = words[0].ends_with('6');
+        let value = |key: &str| words.iter().find_map(|w| w.strip_prefix(key));
+        let number = |key: &str, otherwise: usize| value(key).map_or(otherwise, |v| v.parse().expect("a number"));
+        let (dst_name, dst_port) = match words[3].rsplit_once(':').map(|(name, port)| (name, port.parse())) {
+            Some((name, Ok(port))) if words[3].parse::<Ipv6Addr>().is_err() => (name, port),
+            _ => (words[3], 0),
+        };
+        let src_port: u16 = words[1].parse().expect("a source port or identifier");
+        let len = number("len=", 20);
+        let (protocol, l4) = match words[0].trim_end_matches('6') {
+            "tcp" => {
+                let flags = FLAGS.iter().find(|(name, _)| words.contains(name)).expect("TCP flags").1;
+                let payload = if flags == 0x18 { len } else { 0 };
+                (Protocol::TCP, bytes::tcp(src_port, dst_port, flags, payload))
+            }
+            "udp" => (Protocol::UDP, bytes::udp(src_port, dst_port, len)),
+            "sctp" => (Protocol::SCTP, bytes::sctp(src_port, dst_port, number("chunk=", 1) as u8)),
+            "ping" | "pong" => {
+                let protocol = if v6 { Protocol::ICMPV6 } else { Protocol::ICMP };
+                (protocol, bytes::echo(!v6, words[0].starts_with("ping"), src_port, len))
+            }
+            other => panic!("no such packet: {other}"),
+        };
+        let sketch = Sketch {
+            src_mac: value("mac=").map_or_else(|| self.entry(sender).3, |mac| mac.parse().unwrap()),
+            dst_mac: GATEWAY_MAC,
+            src: self.address(value("from=").unwrap_or(sender), v6),
+            dst: self.address(dst_name, v6),
+            ttl: number("ttl=", 64) as u8,
+            dont_fragment: !words.contains(&"may-be-cut"),
+            protocol,
+            l4,
+        };
+        let offload = match value("segments=") {
+            None => Offload::NONE,
+            Some(size) => Offload {
+                checksum: wire::Checksum::Partial,
+                segmentation: Some(wire::Segmentation {
+                    kind: if protocol == Protocol::TCP {
+                        wire::SegmentationKind::Tcp
+                    } else {
+                        wire::SegmentationKind::Udp
+                    },
+                    size_bytes: size.parse().unwrap(),
+                    ecn: false,
+                }),
+            },
+        };
+        (sender.to_owned(), sketch, offload)
+    }
+
+    /// Sends a frame as `sender`.
+    pub(crate) fn send_frame(&mut self, sender: &str, frame: &mut Frame) -> String {
+        let (node, shard, port, _) = self.entry(sender);
+        let now = self.now;
+        let before = Packet::check(frame.bytes()).ok();
+        let switch = &mut self.nodes[node - 1].shards[usize::from(shard)];
+        let fate = match port {
+            HOST_PORT => switch.from_host(now, port, frame),
+            _ => switch.from_pod(now, port, frame),
+        };
+        let outcome = self.follow(node, shard, fate, frame, before);
+        for node in &self.nodes {
+            assert!(node.shards.iter().all(|s| s.counters().balance()), "the counters balance");
+        }
+        outcome
+    }
+
+    /// A datagram from `sender` on the underlay to `node`.
+    pub(crate) fn send_datagram(&mut self, sender: IpAddr, node: usize, datagram: &[u8]) -> String {
+        let mut frame = Frame::from_bytes(datagram);
+        let fate = self.nodes[node - 1].shards[0].from_peer(self.now, sender, &mut frame);
+        self.follow(node, 0, fate, &mut frame, None)
+    }
+
+    fn follow(&mut self, node: usize, shard: u16, fate: Fate, frame: &mut Frame, before: Option<Packet>) -> String {
+        let exit = match fate {
+            Fate::Drop(reason) => return format!("drop {}", reason.name()),
+            Fate::Forward(exit) | Fate::Answer(exit) => exit,
+        };
+        match exit {
+            Exit::Port(port) => {
+                if let (Fate::Forward(_), Some(before), Ok(after)) = (fate, before, Packet::check(frame.bytes())) {
+                    assert_eq!(after.ttl, before.ttl - 1, "the hop limit is lowered once");
+                }
+                self.received(node, shard, port, frame)
+            }
+            Exit::Shard(shard, port) => {
+                let fate = self.nodes[node - 1].shards[usize::from(shard.0)].to_port(self.now, port, frame);
+                self.follow(node, shard.0, fate, frame, before)
+            }
+            Exit::Peer(_) => {
+                let other = 3 - node;
+                assert_eq!(frame.bytes()[..6], vtep_mac(other).0, "the inner destination is the peer's VTEP");
+                assert_eq!(frame.bytes()[6..12], vtep_mac(node).0, "the inner source is the own VTEP");
+                frame.push_front(vxlan::HEADER_BYTES).copy_from_slice(&vxlan::header(Vni::new(1).unwrap()));
+                let fate = self.nodes[other - 1].shards[0].from_peer(self.now, node_v4(node).into(), frame);
+                self.follow(other, 0, fate, frame, before)
+            }
+        }
+    }
+
+    fn received(&self, node: usize, shard: u16, port: PortId, frame: &Frame) -> String {
+        let (receiver, mac) = match port {
+            HOST_PORT => (format!("node{node}"), host_mac(node)),
+            _ => {
+                let pod = self.pods.iter().find(|p| p.node == node && p.port == port).expect("an attached pod");
+                assert_eq!(pod.shard, shard, "a port is of one shard");
+                (pod.name.clone(), pod.mac)
+            }
+        };
+        assert_eq!(frame.bytes()[..6], mac.0, "the frame is for the receiver's MAC");
+        assert_eq!(frame.bytes()[6..12], GATEWAY_MAC.0, "the frame is from the gateway's MAC");
+        format!("{receiver}: {}", bytes::describe(frame, &|addr| self.name(addr)))
+    }
+
+    /// An ICMP error of `kind` from `sender` about the packet that `about` describes as it reached the sender.
+    pub(crate) fn error(&self, sender: &str, (kind, code, last): (u8, u8, u16), about: &Sketch) -> Frame {
+        let v6 = about.src.is_ipv6();
+        let sketch = Sketch {
+            src_mac: self.entry(sender).3,
+            dst_mac: GATEWAY_MAC,
+            src: self.address(sender, v6),
+            dst: about.src,
+            ttl: 64,
+            dont_fragment: true,
+            protocol: if v6 { Protocol::ICMPV6 } else { Protocol::ICMP },
+            l4: bytes::icmp_error(kind, code, last, &about.bytes()),
+        };
+        Frame::from_bytes(&sketch.bytes())
+    }
+
+    /// How often `node` dropped for `reason`.
+    pub(crate) fn drops(&self, node: usize, reason: DropReason) -> u64 {
+        self.nodes[node - 1].shards.iter().map(|s| s.counters().total().drops_of(reason)).sum()
+    }
+
+    /// Number of flows on a node.
+    pub(crate) fn flows(&self, node: usize) -> usize {
+        self.nodes[node - 1].shards.iter().map(|s| s.counters().flows).sum()
+    }
+
+    /// Flows and counters, for a failed check.
+    pub(crate) fn report(&self) -> String {
+        let mut out = String::new();
+        for (number, node) in self.nodes.iter().enumerate() {
+            for switch in &node.shards {
+                let shard = switch.config().shard.0;
+                writeln!(out, "node{} shard {shard}", number + 1).unwrap();
+                for flow in switch.flows(self.now, 50) {
+                    writeln!(out, "  port {} {} | {} {}", flow.port.0, flow.original, flow.reply, flow.state).unwrap();
+                }
+                for (reason, count) in switch.counters().total().drops() {
+                    writeln!(out, "  {} {count}", reason.name()).unwrap();
+                }
+            }
+        }
+        out
+    }
+}
+
+/// The ports of the transport header of a delivered packet, from its words.
+pub(crate) fn ports(words: &str) -> (u16, u16) {
+    let mut found = words.split_whitespace().filter_map(|w| w.rsplit_once(':')?.1.parse().ok());
+    (found.next().expect("a source port"), found.next().expect("a destination port"))
+}
