@@ -4,6 +4,8 @@
 //! the same on every node. An object that is defined twice stays as it was defined first; the second definition is a
 //! [`Problem`] that names both files.
 
+mod claims;
+
 use crate::objects::{Object, ObjectRef, Problem, Severity, Sourced};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
@@ -29,7 +31,7 @@ macro_rules! cluster {
 
         impl Cluster {
             /// Adds an object; refuses one that is there already.
-            pub fn insert(&mut self, sourced: Sourced<Object>) -> Result<(), Problem> {
+            pub fn insert(&mut self, sourced: Sourced<Object>) -> Result<(), Box<Problem>> {
                 let reference = sourced.object.reference();
                 let key = (reference.namespace.clone(), reference.name.clone());
                 let source = sourced.source;
@@ -72,10 +74,29 @@ cluster! {
 }
 
 impl Cluster {
-    /// A cluster of the given objects, and the problems of putting them together.
+    /// A cluster of the given objects, and the problems of putting them together: of two objects that claim one name or
+    /// one address the one that comes first stays, the other is refused alone.
     pub fn from_objects(objects: impl IntoIterator<Item = Sourced<Object>>) -> (Cluster, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let mut defined = Cluster::default();
+        let mut arrived = Vec::new();
+        for sourced in objects {
+            match defined.insert(sourced.clone()) {
+                Ok(()) => arrived.push(sourced),
+                Err(problem) => problems.push(*problem),
+            }
+        }
+        let refused = claims::judge(&arrived);
+        if refused.is_empty() {
+            return (defined, problems);
+        }
         let mut cluster = Cluster::default();
-        let problems = objects.into_iter().filter_map(|object| cluster.insert(object).err()).collect();
+        for (position, sourced) in arrived.into_iter().enumerate() {
+            match refused.get(&position) {
+                Some(problem) => problems.push(problem.clone()),
+                None => cluster.insert(sourced).expect("names were found to differ above"),
+            }
+        }
         (cluster, problems)
     }
 
@@ -90,7 +111,7 @@ fn insert<T>(
     key: Key,
     reference: ObjectRef,
     sourced: Sourced<Arc<T>>,
-) -> Result<(), Problem> {
+) -> Result<(), Box<Problem>> {
     match objects.entry(key) {
         Entry::Vacant(entry) => {
             entry.insert(sourced);
@@ -102,7 +123,7 @@ fn insert<T>(
                 "defined twice: the definition in {} (document {}) stays in force, this one is refused",
                 first.file, first.document
             );
-            Err(Problem::of(&sourced.source, reference, "metadata.name", message, Severity::Refused))
+            Err(Box::new(Problem::of(&sourced.source, reference, "metadata.name", message, Severity::Refused)))
         }
     }
 }

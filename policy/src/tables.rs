@@ -4,7 +4,7 @@
 use crate::rules::{Peer, RuleSets};
 use ipnet::IpNet;
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use wire::{MacAddr, Protocol};
 
@@ -291,14 +291,19 @@ impl NodeEntry {
     /// The node's gateway address in each of its pod CIDRs: the first address after the network's own. Pods send through it
     /// and the node's own processes speak to pods from it.
     pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
-        self.pod_cidrs.iter().map(|cidr| match cidr {
-            IpNet::V4(net) => IpAddr::from(std::net::Ipv4Addr::from(u32::from(net.network()).saturating_add(1))),
-            IpNet::V6(net) => IpAddr::from(std::net::Ipv6Addr::from(u128::from(net.network()).saturating_add(1))),
-        })
+        self.pod_cidrs.iter().copied().map(gateway)
     }
 
     /// Whether `addr` is one of the node's gateway addresses.
     pub fn is_gateway(&self, addr: IpAddr) -> bool {
         self.gateways().any(|gateway| gateway == addr)
+    }
+}
+
+/// The gateway of a pod CIDR: the first address after the network's own.
+pub fn gateway(cidr: IpNet) -> IpAddr {
+    match cidr {
+        IpNet::V4(net) => IpAddr::from(Ipv4Addr::from(u32::from(net.network()).saturating_add(1))),
+        IpNet::V6(net) => IpAddr::from(Ipv6Addr::from(u128::from(net.network()).saturating_add(1))),
     }
 }

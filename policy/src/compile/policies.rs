@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 type Labels = BTreeMap<String, String>;
+/// Namespace, and the labels that some selector reads.
+type Distinction<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
 pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec<Problem>) {
     let mut policies = Vec::with_capacity(cluster.network_policies.len());
@@ -229,7 +231,7 @@ struct Groups {
 impl Groups {
     fn of(cluster: &Cluster, policies: &[Policy], tables: &Tables) -> Groups {
         let keys: BTreeSet<&str> = policies.iter().flat_map(Policy::pod_selectors).flat_map(Selector::keys).collect();
-        let mut numbers: HashMap<(&str, Vec<(&str, &str)>), Identity> = HashMap::new();
+        let mut numbers: HashMap<Distinction<'_>, Identity> = HashMap::new();
         let mut groups = Groups {
             of_pod: Vec::with_capacity(tables.pods.len()),
             groups: Vec::new(),

@@ -20,12 +20,14 @@ pub(crate) enum PortMatch {
     Named(Protocol, Arc<str>),
 }
 
+/// Where each stretch of ports with the same answer starts, in order.
+type Stretches = Vec<(u16, Option<u32>)>;
+
 /// Ports of several rules put together: for each port the lowest position of a rule that allows it.
 #[derive(Debug, Default)]
 pub(crate) struct PortRules {
     everything: Option<u32>,
-    /// Per protocol: where a stretch of ports with the same answer starts, in order.
-    ranges: Vec<(Protocol, Vec<(u16, Option<u32>)>)>,
+    ranges: Vec<(Protocol, Stretches)>,
     named: Vec<(Protocol, Arc<str>, u32)>,
 }
 

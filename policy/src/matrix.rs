@@ -1,0 +1,118 @@
+//! Who may talk to whom: every pod to every pod, as the compiled tables judge it. No packet is sent.
+//!
+//! A connection is allowed when the policies at both its ends allow it, as on the wire. What is not judged: whether
+//! something listens there, and whether nodes reach each other.
+
+use crate::tables::{Direction, PodEntry, PodIndex, Tables};
+use serde::{Serialize, Serializer};
+use std::net::IpAddr;
+use wire::Protocol;
+
+/// Port that a pod is judged on when neither the caller nor its containers name one.
+const DEFAULT_PORT: (Protocol, u16) = (Protocol::TCP, 80);
+
+/// Address family of the judged connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Every pod to every pod, itself included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Matrix {
+    /// All pods that have not ended, `NAMESPACE/NAME`, in that order.
+    pub pods: Vec<String>,
+    /// By client, server and port, in the order of `pods`. Pairs without addresses of one family are left out.
+    pub results: Vec<Cell>,
+}
+
+/// One connection of the matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    /// The client, `NAMESPACE/NAME`.
+    pub from: String,
+    /// The server, `NAMESPACE/NAME`.
+    pub to: String,
+    /// Transport protocol; serialized as Kubernetes writes it (`TCP`).
+    #[serde(serialize_with = "protocol_name")]
+    pub protocol: Protocol,
+    /// The server's port.
+    pub port: u16,
+    /// The verdict of both ends.
+    pub outcome: Outcome,
+}
+
+/// Verdict on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Both ends allow it.
+    Allow,
+    /// The client's egress policies or the server's ingress policies forbid it.
+    Deny,
+}
+
+/// Judges every pod to every pod on `ports`, or on the ports that the server's containers declare if that is empty.
+/// Without `family` it is the first one that both pods have, IPv4 first. Grows with the square of the pods.
+pub fn matrix(tables: &Tables, ports: &[(Protocol, u16)], family: Option<Family>) -> Matrix {
+    let pods: Vec<String> = tables.pods.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
+    let mut results = Vec::new();
+    for (from, client) in (0u32..).map(PodIndex).zip(&tables.pods) {
+        for (to, server) in (0u32..).map(PodIndex).zip(&tables.pods) {
+            let Some((source, target)) = common_addresses(tables, client, server, family) else { continue };
+            for (protocol, port) in server_ports(server, ports) {
+                let leaves = tables.check(Direction::FromPod, from, target, protocol, port).allowed;
+                let arrives = tables.check(Direction::ToPod, to, source, protocol, port).allowed;
+                let outcome = if leaves && arrives { Outcome::Allow } else { Outcome::Deny };
+                let (from, to) = (pods[from.0 as usize].clone(), pods[to.0 as usize].clone());
+                results.push(Cell { from, to, protocol, port, outcome });
+            }
+        }
+    }
+    Matrix { pods, results }
+}
+
+fn server_ports(server: &PodEntry, asked: &[(Protocol, u16)]) -> Vec<(Protocol, u16)> {
+    let mut ports = asked.to_vec();
+    if ports.is_empty() {
+        ports.extend(server.ports.iter().map(|port| (port.protocol, port.port)));
+    }
+    if ports.is_empty() {
+        ports.push(DEFAULT_PORT);
+    }
+    ports.sort_by_key(|(protocol, port)| (*port, *protocol));
+    ports.dedup();
+    ports
+}
+
+fn common_addresses(
+    tables: &Tables,
+    client: &PodEntry,
+    server: &PodEntry,
+    family: Option<Family>,
+) -> Option<(IpAddr, IpAddr)> {
+    let families = match family {
+        Some(Family::V4) => [true].as_slice(),
+        Some(Family::V6) => [false].as_slice(),
+        None => [true, false].as_slice(),
+    };
+    families.iter().find_map(|is_ipv4| {
+        let of = |pod: &PodEntry| addresses(tables, pod).iter().copied().find(|addr| addr.is_ipv4() == *is_ipv4);
+        Some((of(client)?, of(server)?))
+    })
+}
+
+/// A pod of the host network that does not list its addresses has those of its node.
+fn addresses<'a>(tables: &'a Tables, pod: &'a PodEntry) -> &'a [IpAddr] {
+    match pod.node {
+        Some(node) if pod.host_network && pod.addresses.is_empty() => &tables.node(node).addresses,
+        _ => &pod.addresses,
+    }
+}
+
+fn protocol_name<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(protocol)
+}

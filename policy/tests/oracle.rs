@@ -1,0 +1,86 @@
+//! The compiled tables against a slow oracle that follows the words of the NetworkPolicy API, on generated clusters.
+
+#[path = "oracle/generate.rs"]
+mod generate;
+#[path = "oracle/literal.rs"]
+mod literal;
+
+use generate::{FLOWS, addresses_of_interest, cluster};
+use literal::{Literal, Opinion};
+use policy::cluster::Cluster;
+use policy::compile::compile;
+use policy::objects::{Object, Source, Sourced};
+use policy::tables::{Direction, PodIndex, Tables, VerdictReason};
+use proptest::prelude::*;
+use std::net::IpAddr;
+use wire::Protocol;
+
+fn sourced(objects: &[Object]) -> Vec<Sourced<Object>> {
+    let source = Source { file: "generated".into(), document: 1 };
+    objects.iter().map(|object| Sourced { source: source.clone(), object: object.clone() }).collect()
+}
+
+/// What the tables say, in the oracle's words.
+fn compiled(
+    tables: &Tables,
+    direction: Direction,
+    subject: PodIndex,
+    peer: IpAddr,
+    protocol: Protocol,
+    port: u16,
+) -> Opinion {
+    let verdict = tables.check(direction, subject, peer, protocol, port);
+    let opinion = match verdict.reason {
+        VerdictReason::NotIsolated => Opinion::NotIsolated,
+        VerdictReason::Exempt => Opinion::Exempt,
+        VerdictReason::Isolated => Opinion::Denied,
+        VerdictReason::Rule { policy, rule } => {
+            let policy = &tables.policies[policy.0 as usize];
+            Opinion::Allowed { policy: format!("{}/{}", policy.namespace, policy.name), rule }
+        }
+    };
+    assert_eq!(verdict.allowed, opinion != Opinion::Denied);
+    opinion
+}
+
+fn agree(objects: &[Object]) -> Result<(), TestCaseError> {
+    let (cluster, problems) = Cluster::from_objects(sourced(objects));
+    prop_assert_eq!(problems, vec![]);
+    let (tables, problems) = compile(&cluster, 1);
+    prop_assert_eq!(problems, vec![]);
+    let literal = Literal::new(objects);
+    prop_assert_eq!(tables.pods.len(), literal.pods().count());
+    for pod in literal.pods() {
+        let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
+        let subject = tables.find_pod(namespace.unwrap_or_default(), name.unwrap_or_default()).expect("a pod");
+        for peer in addresses_of_interest() {
+            for direction in [Direction::FromPod, Direction::ToPod] {
+                for (protocol, port) in FLOWS {
+                    let expected = literal.judge(direction, pod, peer, protocol, port);
+                    let found = compiled(&tables, direction, subject, peer, protocol, port);
+                    prop_assert_eq!(
+                        found,
+                        expected,
+                        "{:?} {}/{} peer {} {} port {}",
+                        direction,
+                        namespace.unwrap_or_default(),
+                        name.unwrap_or_default(),
+                        peer,
+                        protocol,
+                        port
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn compiled_policies_say_what_the_api_text_says(objects in cluster()) {
+        agree(&objects)?;
+    }
+}
