@@ -12,12 +12,22 @@ const INSIDE: &str = "PODPLANE_TEST_INSIDE";
 ///
 /// Where namespaces or TAPs are not to be had the test says so and passes, except in CI (`CI` is set), where it fails.
 pub(crate) fn run<F: FnOnce()>(body: F) {
+    match namespace_flags() {
+        Some(flags) => run_under(flags, body),
+        None => cannot_run("unshare(1) gives no network namespace"),
+    }
+}
+
+/// Like [`run`], in a user namespace that has no say over the network namespace, which stays that of the caller.
+#[allow(dead_code)]
+pub(crate) fn run_without_net_admin<F: FnOnce()>(body: F) {
+    run_under(&["--user", "--map-root-user"], body);
+}
+
+fn run_under<F: FnOnce()>(flags: &[&str], body: F) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
-    let Some(flags) = namespace_flags() else {
-        return cannot_run("unshare(1) gives no network namespace");
-    };
     if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
         return cannot_run(&format!("/dev/net/tun cannot be opened: {error}"));
     }
@@ -37,6 +47,9 @@ pub(crate) fn run<F: FnOnce()>(body: F) {
 
 /// The arguments with which unshare(1) gives us a network namespace that we may configure.
 fn namespace_flags() -> Option<&'static [&'static str]> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Some(&[]);
+    }
     const CHOICES: [&[&str]; 2] = [&["--user", "--map-root-user", "--net"], &["--net"]];
     CHOICES.into_iter().find(|flags| {
         let tried = Command::new("unshare").args(*flags).args(["--mount", "true"]).stderr(Stdio::null()).status();
