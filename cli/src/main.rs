@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod grid;
 mod intent;
 mod manifests;
 mod output;
