@@ -3,9 +3,15 @@
 //! - [`directory`] is the source: a watched folder of Kubernetes YAML, turned into generations of objects.
 //! - [`controller`] plays the Kubernetes controllers for objects that a person wrote, as a pure function.
 //! - [`ipam`] hands out addresses of ranges.
+//! - [`agent`] is the node process: source, compiler, dataplane and API put together.
+//! - [`api`] is how others talk to it: HTTP and JSON over a unix socket.
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod api;
 pub mod controller;
 pub mod directory;
+mod hash;
 pub mod ipam;
+mod log;

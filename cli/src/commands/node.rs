@@ -1,11 +1,29 @@
 //! `podplane node`: the node process on a cluster directory, and the commands that ask a running one.
 
+mod tables;
+
 use crate::output::{Answer, Context, Failure};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use control::agent::{self, AgentConfig, AgentError};
+use control::api::{Client, ClientError};
 use std::path::PathBuf;
+
+/// Socket of a node that was started without a thought about where; `podplane-cni` looks there too.
+const DEFAULT_SOCKET: &str = "/run/podplane/node.sock";
+
+/// Variable that names the socket, for shells and containers.
+const SOCKET_VARIABLE: &str = "PODPLANE_SOCKET";
 
 /// Arguments of `podplane node`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  podplane node --node-name node1 --cluster-dir /etc/podplane/cluster --socket /run/podplane/node.sock
+  podplane status --socket /run/podplane/node.sock
+
+The node waits until the folder has a Node object of its name with an InternalIP and pod ranges (spec.podCIDRs). SIGTERM
+ends it and takes its interfaces and routes away.
+
+Exit codes: 0 it was told to stop, 1 it could not start or broke.")]
 pub(crate) struct NodeArgs {
     /// metadata.name of this Node
     #[arg(long, value_name = "N")]
@@ -19,18 +37,99 @@ pub(crate) struct NodeArgs {
     /// Folder for state that outlives the process
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Threads that carry traffic
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) shards: u16,
+    /// Kind of TAP: with offloads, plain, or what the kernel grants
+    #[arg(long, value_enum, default_value_t = TapMode::Auto)]
+    pub(crate) tap_mode: TapMode,
+    /// VXLAN network identifier, the same on all nodes
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..1 << 24))]
+    pub(crate) vni: u32,
+    /// UDP port of the overlay, the same on all nodes
+    #[arg(long, value_name = "PORT", default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) vxlan_port: u16,
+    /// Service range that the node itself reaches through podplane; may be repeated [default: 10.96.0.0/16 and
+    /// fd00:10:96::/112]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) service_cidr: Vec<ipnet::IpNet>,
+    /// MTU of the underlay [default: that of the interface with the node's address]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1350..))]
+    pub(crate) underlay_mtu: Option<u16>,
+}
+
+/// Kind of TAP.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum TapMode {
+    /// Offloads if the kernel grants them.
+    Auto,
+    /// Offloads or nothing.
+    Offload,
+    /// No offloads.
+    Plain,
+}
+
+/// Which node is asked.
+#[derive(Args)]
+pub(crate) struct AskArgs {
+    /// Unix socket of the node's API [default: $PODPLANE_SOCKET, else /run/podplane/node.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
 }
 
 /// Commands that ask a running node.
 #[derive(Subcommand)]
-pub(crate) enum QueryCommand {}
+pub(crate) enum QueryCommand {
+    /// What a running node is and has in force
+    Status(AskArgs),
+    /// The ports of a running node: who is attached, and what went through
+    Ports(AskArgs),
+    /// The conversations that a running node knows
+    Flows(AskArgs),
+    /// What a running node discarded, and why
+    Drops(AskArgs),
+}
 
 /// Runs the node process.
 pub(crate) fn run(args: NodeArgs, _context: &Context) -> Result<Answer, Failure> {
-    Err(Failure::Failed(format!("node {}: the dataplane is not part of this build", args.node_name)))
+    let defaults = AgentConfig::new(&args.node_name, &args.cluster_dir, &args.socket);
+    let config = AgentConfig {
+        state_dir: args.state_dir,
+        shards: args.shards,
+        tap_mode: match args.tap_mode {
+            TapMode::Auto => agent::TapMode::Auto,
+            TapMode::Offload => agent::TapMode::Offload,
+            TapMode::Plain => agent::TapMode::Plain,
+        },
+        vni: agent::Vni::new(args.vni).expect("clap checked the range"),
+        vxlan_port: args.vxlan_port,
+        service_cidrs: if args.service_cidr.is_empty() { defaults.service_cidrs.clone() } else { args.service_cidr },
+        underlay_mtu: args.underlay_mtu,
+        ..defaults
+    };
+    agent::run(config).map_err(|error| match error {
+        AgentError::Socket(..) | AgentError::State(..) => Failure::BadInput(error.to_string()),
+        _ => Failure::Failed(error.to_string()),
+    })?;
+    Ok(Answer::Yes)
 }
 
 /// Asks a running node.
-pub(crate) fn query(command: QueryCommand, _context: &Context) -> Result<Answer, Failure> {
-    match command {}
+pub(crate) fn query(command: QueryCommand, context: &Context) -> Result<Answer, Failure> {
+    match command {
+        QueryCommand::Status(args) => context.show(&ask(&args, Client::status)?, tables::status)?,
+        QueryCommand::Ports(args) => context.show(&ask(&args, Client::ports)?, |ports| tables::ports(ports))?,
+        QueryCommand::Flows(args) => context.show(&ask(&args, Client::flows)?, |flows| tables::flows(flows))?,
+        QueryCommand::Drops(args) => context.show(&ask(&args, Client::drops)?, |drops| tables::drops(drops))?,
+    }
+    Ok(Answer::Yes)
+}
+
+fn ask<T>(args: &AskArgs, question: impl Fn(&Client) -> Result<T, ClientError>) -> Result<T, Failure> {
+    question(&Client::new(socket(args))).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn socket(args: &AskArgs) -> PathBuf {
+    let of_environment = || std::env::var_os(SOCKET_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+    args.socket.clone().or_else(of_environment).unwrap_or_else(|| DEFAULT_SOCKET.into())
 }

@@ -11,6 +11,9 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// Annotation of a Node that takes part in the cluster and is not run by the lab.
+const UNMANAGED_ANNOTATION: &str = "lab.podplane.io/unmanaged";
+
 /// Where a pod is.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -274,7 +277,13 @@ impl<'a> Placer<'a> {
 
 fn is_eligible(pod: &Pod, node: &Node) -> bool {
     let open = node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true);
-    open && takes(pod.spec.as_ref(), node)
+    open && is_managed(node) && takes(pod.spec.as_ref(), node)
+}
+
+/// Whether the lab runs the node. On a node of somebody else only pods are that name it.
+pub(super) fn is_managed(node: &Node) -> bool {
+    let annotations = node.metadata.annotations.as_ref();
+    annotations.and_then(|annotations| annotations.get(UNMANAGED_ANNOTATION)).is_none_or(|value| value != "true")
 }
 
 fn owner(pod: &Pod) -> Option<(&str, &str)> {

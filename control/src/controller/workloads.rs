@@ -5,7 +5,7 @@
 //! the state at its end. Pods in the manifests that already belong to a workload (`kubectl get all -o yaml`) count as its
 //! replicas, and a ReplicaSet in the manifests that belongs to a Deployment stands for it.
 
-use super::{Key, Problems, names};
+use super::{Key, Problems, names, placement};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Node, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -156,7 +156,8 @@ impl<'a> Expansion<'a> {
         let revision = names::template_hash(&json(&spec.template));
         for node in nodes {
             let node_name = super::nodes::name(node);
-            if covered.contains(node_name) || !super::placement::takes(spec.template.spec.as_ref(), node) {
+            let takes = placement::is_managed(node) && placement::takes(spec.template.spec.as_ref(), node);
+            if covered.contains(node_name) || !takes {
                 continue;
             }
             let pod_name = format!("{name}-{}", names::suffix(&["DaemonSet", &namespace, &name, node_name]));

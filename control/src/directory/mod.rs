@@ -19,8 +19,10 @@ mod tests;
 
 pub use write::{Written, write};
 
+use crate::hash::fnv1a;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::objects::{Object, Problem, Sourced};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -38,11 +40,36 @@ pub const DELAY_MAX: Duration = Duration::from_millis(200);
 /// Network file systems change without inotify saying so; a look costs one `stat` per file.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// Identifies the paths and contents of all files of a cluster directory: what [`write`] wrote is in force where the same
+/// digest is reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest(u128);
+
+impl Digest {
+    /// With one more file. The order of the files does not matter.
+    fn with(self, file: u128) -> Digest {
+        Digest(self.0.wrapping_add(file))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The part of a digest that one file has; `path` is relative to the root.
+fn file_digest(path: &Path, content: &str) -> u128 {
+    fnv1a(&[&path.to_string_lossy(), content])
+}
+
 /// The objects of a cluster at one moment.
 #[derive(Clone, Debug)]
 pub struct Generation {
     /// Counts the changes since the directory was opened, from 1.
     pub number: u64,
+    /// What the files hold.
+    pub digest: Digest,
     /// All objects, by file; names may occur twice.
     pub objects: Vec<Sourced<Object>>,
     /// What is wrong with the files, by file.
@@ -82,6 +109,7 @@ impl Directory {
         self.generation += 1;
         Some(Generation {
             number: self.generation,
+            digest: self.tree.digest(),
             objects: self.tree.objects().cloned().collect(),
             problems: self.tree.problems().cloned().collect(),
         })

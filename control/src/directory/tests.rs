@@ -266,11 +266,14 @@ fn what_is_written_is_read_back_as_it_was() {
 fn writing_touches_what_changed_and_removes_what_is_gone() {
     let folder = TempDir::new().unwrap();
     let three = objects(&["a", "b", "c"].map(|name| format!("---\n{}", namespace(name))).concat());
-    assert_eq!(write(folder.path(), &three).unwrap(), Written { written: 3, removed: 0, unchanged: 0 });
+    let counts = |done: Written| (done.written, done.removed, done.unchanged);
+    assert_eq!(counts(write(folder.path(), &three).unwrap()), (3, 0, 0));
     let path = folder.path().join("namespaces/a.yaml");
     let before = fs::metadata(&path).unwrap().modified().unwrap();
     let two = objects(&format!("{}---\n{}", namespace("a"), policy("p", "10.0.0.0/8")));
-    assert_eq!(write(folder.path(), &two).unwrap(), Written { written: 1, removed: 2, unchanged: 1 });
+    let done = write(folder.path(), &two).unwrap();
+    assert_eq!(counts(done), (1, 2, 1));
+    assert_eq!(Directory::open(folder.path()).unwrap().refresh().unwrap().digest, done.digest);
     assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
     assert!(folder.path().join("networkpolicies/default/p.yaml").exists());
     assert_eq!(write(folder.path(), []).unwrap().removed, 2);

@@ -5,6 +5,7 @@
 //! what the policy closed.
 
 use super::watch::Watcher;
+use super::{Digest, file_digest};
 use policy::objects::{self, Object, Problem, Severity, Sourced};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -55,6 +56,9 @@ impl Stamp {
 struct File {
     /// `None`: read it again next time.
     stamp: Option<Stamp>,
+    /// Digest of the path and the content.
+    digest: u128,
+    readable: bool,
     objects: Vec<Sourced<Object>>,
     problems: Vec<Problem>,
 }
@@ -78,6 +82,11 @@ impl Tree {
         self.problems.iter().chain(self.files.values().flat_map(|file| &file.problems))
     }
 
+    /// Digest of all files; see [`super::Digest`].
+    pub(super) fn digest(&self) -> Digest {
+        self.files.values().fold(Digest::default(), |digest, file| digest.with(file.digest))
+    }
+
     /// Looks at the tree below `root` again; whether objects or problems are other than before. A root that cannot be read
     /// leaves every file as it was: intent does not vanish with its source.
     pub(super) fn refresh(&mut self, root: &Path, watcher: &mut Watcher) -> bool {
@@ -94,7 +103,7 @@ impl Tree {
                 self.files.retain(|path, _| found.contains_key(path));
                 changed |= self.files.len() != before;
                 for (path, metadata) in &found {
-                    changed |= self.refresh_file(path, metadata);
+                    changed |= self.refresh_file(root, path, metadata);
                 }
             }
         }
@@ -103,7 +112,7 @@ impl Tree {
         changed
     }
 
-    fn refresh_file(&mut self, path: &Path, metadata: &Metadata) -> bool {
+    fn refresh_file(&mut self, root: &Path, path: &Path, metadata: &Metadata) -> bool {
         let stamp = Stamp::of(metadata);
         let is_new = !self.files.contains_key(path);
         let file = self.files.entry(path.to_owned()).or_default();
@@ -112,22 +121,33 @@ impl Tree {
         }
         let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
         file.stamp = age.is_none_or(|age| age > RACY).then_some(stamp);
-        let (objects, problems) = read(path, metadata.len(), &file.objects);
-        let changed = is_new || objects != file.objects || problems != file.problems;
+        let text = read(path, metadata.len());
+        let content = text.as_deref().unwrap_or_default();
+        let digest = file_digest(path.strip_prefix(root).unwrap_or(path), content);
+        if !is_new && digest == file.digest && text.is_ok() && file.readable {
+            return false;
+        }
+        file.readable = text.is_ok();
+        let (objects, problems) = parse(path, text, &file.objects);
+        let changed = is_new || digest != file.digest || objects != file.objects || problems != file.problems;
+        file.digest = digest;
         file.objects = objects;
         file.problems = problems;
         changed
     }
 }
 
-/// The objects and problems of a file whose last good objects are `last`.
-fn read(path: &Path, size: u64, last: &[Sourced<Object>]) -> (Vec<Sourced<Object>>, Vec<Problem>) {
-    let kept = if last.is_empty() { "" } else { "; its last good content stays in force" };
+fn read(path: &Path, size: u64) -> io::Result<String> {
     if size > FILE_BYTES_MAX {
-        let reason = format!("{size} bytes are more than the {FILE_BYTES_MAX} of a manifest{kept}");
-        return (last.to_vec(), vec![unreadable(path, &reason)]);
+        return Err(io::Error::other(format!("{size} bytes are more than the {FILE_BYTES_MAX} of a manifest")));
     }
-    let text = match fs::read_to_string(path) {
+    fs::read_to_string(path)
+}
+
+/// The objects and problems of a file whose last good objects are `last`.
+fn parse(path: &Path, text: io::Result<String>, last: &[Sourced<Object>]) -> (Vec<Sourced<Object>>, Vec<Problem>) {
+    let kept = if last.is_empty() { "" } else { "; its last good content stays in force" };
+    let text = match text {
         Ok(text) => text,
         Err(error) => return (last.to_vec(), vec![unreadable(path, &format!("{error}{kept}"))]),
     };

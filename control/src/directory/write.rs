@@ -4,6 +4,7 @@
 //! not touched, and the file of an object that is gone is removed. Nothing is flushed to the disk: after a crash of the
 //! machine the directory is written again from what it was computed from.
 
+use super::{Digest, file_digest};
 use policy::objects::{Kind, Object};
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,6 +23,8 @@ pub struct Written {
     pub removed: usize,
     /// Files that were left alone.
     pub unchanged: usize,
+    /// What a reader of the folder reports for this content, if there is nothing else in it.
+    pub digest: Digest,
 }
 
 /// Makes the folder `root` hold exactly `objects`. Other files in the folders of the kinds are removed, everything else
@@ -30,8 +33,10 @@ pub fn write<'a>(root: &Path, objects: impl IntoIterator<Item = &'a Object>) -> 
     let mut done = Written::default();
     let mut wanted = BTreeSet::new();
     for object in objects {
-        let path = root.join(path_of(object));
+        let path = path_of(object);
         let text = yaml(object)?;
+        done.digest = done.digest.with(file_digest(&path, &text));
+        let path = root.join(path);
         if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
             done.unchanged += 1;
         } else {

@@ -1,0 +1,347 @@
+//! The node process: takes generations of intent from the cluster directory, compiles them, puts them in force in the
+//! dataplane, and serves the API.
+//!
+//! States: *waiting* until the source has this node's own Node object, then *ready* for good: the dataplane is started from
+//! that object's addresses and pod ranges, and whatever happens to the source later, the last good tables stay in force.
+//! The main thread waits for the directory and for signals; the API has its own thread; the dataplane has its shards.
+//! SIGTERM and SIGINT end it: the API stops first, then the dataplane takes its interfaces and routes away.
+
+mod ports;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use crate::api::{ApiError, ErrorCode, Server};
+use crate::controller::LabNetwork;
+use crate::directory::{Digest, Directory, Generation, Wake};
+use crate::ipam::gateway;
+use crate::log::{Level, event};
+use ipnet::IpNet;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+pub use node::TapMode;
+use node::{Dataplane, DataplaneConfig, StartError, Stopped};
+use overlay::vxlan::VXLAN_PORT;
+pub use overlay::vxlan::Vni;
+use policy::cluster::Cluster;
+use policy::objects::{Problem, Severity};
+use policy::tables::{NodeEntry, Tables};
+use ports::Attachments;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+/// Everything a node process is told when it starts.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// metadata.name of this node's Node object.
+    pub node_name: String,
+    /// The cluster directory.
+    pub cluster_dir: PathBuf,
+    /// Unix socket of the API.
+    pub socket: PathBuf,
+    /// Folder for what outlives the process: the seed of the hashes, so that MACs and backend choices stay.
+    pub state_dir: Option<PathBuf>,
+    /// Threads that carry traffic.
+    pub shards: u16,
+    /// Kind of TAP.
+    pub tap_mode: TapMode,
+    /// VNI of the overlay.
+    pub vni: Vni,
+    /// UDP port of the overlay on every node.
+    pub vxlan_port: u16,
+    /// Service ranges, which the node itself reaches through its TAP.
+    pub service_cidrs: Vec<IpNet>,
+    /// MTU of the underlay in bytes; `None` reads it from the interface.
+    pub underlay_mtu: Option<u16>,
+}
+
+impl AgentConfig {
+    /// A node process with the defaults: one shard, TAPs as the kernel allows, VNI 1, port 4789, the Service ranges of the
+    /// lab's address plan, no state folder.
+    pub fn new(node_name: &str, cluster_dir: &Path, socket: &Path) -> AgentConfig {
+        AgentConfig {
+            node_name: node_name.to_owned(),
+            cluster_dir: cluster_dir.to_owned(),
+            socket: socket.to_owned(),
+            state_dir: None,
+            shards: 1,
+            tap_mode: TapMode::Auto,
+            vni: Vni::new(1).expect("1 fits 24 bits"),
+            vxlan_port: VXLAN_PORT,
+            service_cidrs: LabNetwork::default().services,
+            underlay_mtu: None,
+        }
+    }
+}
+
+/// Why a node process ended.
+#[derive(Debug)]
+pub enum AgentError {
+    /// The API socket cannot be served.
+    Socket(PathBuf, io::Error),
+    /// The cluster directory cannot be watched, or signals not received.
+    System(&'static str, io::Error),
+    /// The state folder cannot be used.
+    State(PathBuf, io::Error),
+    /// The dataplane did not start.
+    Start(StartError),
+    /// The dataplane ended by itself.
+    Stopped(Stopped),
+}
+
+impl fmt::Display for AgentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AgentError::Socket(path, error) => write!(f, "API socket {}: {error}", path.display()),
+            AgentError::System(what, error) => write!(f, "{what}: {error}"),
+            AgentError::State(path, error) => write!(f, "state folder {}: {error}", path.display()),
+            AgentError::Start(error) => error.fmt(f),
+            AgentError::Stopped(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AgentError {}
+
+/// What is in force.
+struct InForce {
+    tables: Arc<Tables>,
+    generation: u64,
+    digest: Digest,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    dataplane: Option<Arc<Dataplane>>,
+    in_force: Option<InForce>,
+    problems: Vec<Problem>,
+    waiting_for: String,
+    attachments: Attachments,
+    stopping: bool,
+}
+
+/// The node process as its API sees it.
+pub(crate) struct Agent {
+    config: AgentConfig,
+    seed: u64,
+    started: Instant,
+    state: Mutex<State>,
+    /// Raised when tables come in force, a port was attached, or the process stops.
+    changed: Condvar,
+}
+
+/// Runs a node process until it is told to stop. To be called from the main thread before there are others: the signals
+/// are blocked for all.
+pub fn run(config: AgentConfig) -> Result<(), AgentError> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    let system = |what| move |error: nix::Error| AgentError::System(what, error.into());
+    signals.thread_block().map_err(system("blocking signals"))?;
+    let stop = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(system("receiving signals"))?;
+    let watching = |error| AgentError::System("watching the cluster directory", error);
+    let mut directory = Directory::open(&config.cluster_dir).map_err(watching)?;
+    let socket = config.socket.clone();
+    let agent = Arc::new(Agent::new(config)?);
+    let server = Server::start(&socket, agent.clone()).map_err(|error| AgentError::Socket(socket.clone(), error))?;
+    event(Level::Info, "started", &[("node", &agent.config.node_name), ("socket", &socket.display())]);
+    let ended = agent.follow(&mut directory, &stop);
+    agent.stop();
+    drop(server);
+    let dataplane = agent.lock().dataplane.take();
+    drop(dataplane);
+    event(Level::Info, "stopped", &[("node", &agent.config.node_name)]);
+    ended
+}
+
+impl Agent {
+    pub(crate) fn new(config: AgentConfig) -> Result<Agent, AgentError> {
+        let seed = match &config.state_dir {
+            Some(folder) => load_seed(folder).map_err(|error| AgentError::State(folder.clone(), error))?,
+            None => random_seed(),
+        };
+        let waiting_for = format!("the first look at {}", config.cluster_dir.display());
+        let state = Mutex::new(State { waiting_for, ..State::default() });
+        Ok(Agent { config, seed, started: Instant::now(), state, changed: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whoever panics with the lock held has not left a half-made change: every change is one assignment.
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes generation after generation until `stop` is readable.
+    fn follow(&self, directory: &mut Directory, stop: &SignalFd) -> Result<(), AgentError> {
+        loop {
+            if let Some(generation) = directory.refresh() {
+                self.apply(generation)?;
+            }
+            match directory.wait(stop.as_fd()) {
+                Ok(Wake::Look) => {}
+                Ok(Wake::Stop) => return Ok(()),
+                Err(error) => return Err(AgentError::System("watching the cluster directory", error)),
+            }
+        }
+    }
+
+    /// Compiles a generation and puts it in force.
+    pub(crate) fn apply(&self, generation: Generation) -> Result<(), AgentError> {
+        let began = Instant::now();
+        let epoch = self.lock().in_force.as_ref().map_or(1, |in_force| in_force.tables.epoch + 1);
+        let (cluster, doubles) = Cluster::from_objects(generation.objects);
+        let (tables, contradictions) = policy::compile::compile(&cluster, epoch);
+        let mut problems = generation.problems;
+        problems.extend(doubles);
+        problems.extend(contradictions);
+        let own = tables.find_node(&self.config.node_name).map(|index| tables.node(index).clone());
+        let dataplane = match own {
+            Some(own) => self.dataplane(&own, &mut problems)?,
+            None => {
+                problems.push(self.problem(format!(
+                    "there is no Node {}: the node waits for it, or keeps what it has in force",
+                    self.config.node_name
+                )));
+                None
+            }
+        };
+        self.report(problems);
+        let Some(dataplane) = dataplane else { return Ok(()) };
+        let tables = Arc::new(tables);
+        dataplane.set_policy(tables.clone()).map_err(AgentError::Stopped)?;
+        self.set_routes(&dataplane, &tables);
+        let (pods, nodes) = (tables.pods.len(), tables.nodes.len());
+        let mut state = self.lock();
+        state.dataplane = Some(dataplane);
+        state.in_force =
+            Some(InForce { tables, generation: generation.number, digest: generation.digest, since: Instant::now() });
+        drop(state);
+        self.changed.notify_all();
+        let took_ms = began.elapsed().as_millis();
+        event(Level::Info, "in force", &[("epoch", &epoch), ("nodes", &nodes), ("pods", &pods), ("took_ms", &took_ms)]);
+        Ok(())
+    }
+
+    /// The dataplane of the node `own`: the running one, or a new one; `None` while the Node object is not enough for one.
+    fn dataplane(&self, own: &NodeEntry, problems: &mut Vec<Problem>) -> Result<Option<Arc<Dataplane>>, AgentError> {
+        let underlay = one_per_family(own.addresses.iter().copied());
+        let gateways = one_per_family(own.pod_cidrs.iter().map(gateway));
+        let running = self.lock().dataplane.clone();
+        if let Some(running) = running {
+            if running.config().underlay != underlay || running.config().gateways != gateways {
+                problems.push(self.problem(format!(
+                    "the addresses or pod ranges of Node {} have changed: restart the node process to take them over",
+                    self.config.node_name
+                )));
+            }
+            return Ok(Some(running));
+        }
+        if underlay.is_empty() || gateways.is_empty() {
+            let field = if underlay.is_empty() { "InternalIP (status.addresses)" } else { "pod range (spec.podCIDRs)" };
+            problems.push(self.problem(format!("Node {} has no {field}: the node waits", self.config.node_name)));
+            return Ok(None);
+        }
+        let defaults = DataplaneConfig::new(&self.config.node_name, underlay, gateways);
+        let config = DataplaneConfig {
+            shards: self.config.shards,
+            tap_mode: self.config.tap_mode,
+            vni: self.config.vni,
+            vxlan_port: self.config.vxlan_port,
+            vtep_mac: own.vtep_mac.unwrap_or(defaults.vtep_mac),
+            seed: self.seed,
+            underlay_mtu: self.config.underlay_mtu,
+            ..defaults
+        };
+        let dataplane = Dataplane::start(config).map_err(AgentError::Start)?;
+        event(Level::Info, "dataplane started", &[("pod_mtu", &dataplane.pod_mtu()), ("shards", &self.config.shards)]);
+        Ok(Some(Arc::new(dataplane)))
+    }
+
+    /// The node itself reaches pods and Services through its TAP. A route that cannot be set is no reason to keep policies
+    /// from coming in force.
+    fn set_routes(&self, dataplane: &Dataplane, tables: &Tables) {
+        let pod_cidrs = tables.nodes.iter().flat_map(|node| node.pod_cidrs.iter().copied());
+        let destinations: Vec<IpNet> = pod_cidrs.chain(self.config.service_cidrs.iter().copied()).collect();
+        if let Err(error) = dataplane.set_routes(&destinations) {
+            event(Level::Error, "routes of the node are not complete", &[("reason", &error)]);
+        }
+    }
+
+    /// A problem of this node itself.
+    fn problem(&self, message: String) -> Problem {
+        let file = self.config.cluster_dir.to_string_lossy();
+        Problem { severity: Severity::Warning, ..Problem::unreadable(&file, message) }
+    }
+
+    /// Keeps the problems for the status, and logs those that came and how many went.
+    fn report(&self, problems: Vec<Problem>) {
+        let mut state = self.lock();
+        for problem in problems.iter().filter(|problem| !state.problems.contains(problem)) {
+            event(Level::Warn, "problem", &[("what", problem)]);
+        }
+        let gone = state.problems.iter().filter(|problem| !problems.contains(problem)).count();
+        if gone > 0 {
+            event(Level::Info, "problems solved", &[("solved", &gone), ("left", &problems.len())]);
+        }
+        if state.in_force.is_none() {
+            state.waiting_for =
+                problems.last().map_or_else(|| "the dataplane".to_owned(), |problem| problem.to_string());
+        }
+        state.problems = problems;
+    }
+
+    /// Ends every wait.
+    fn stop(&self) {
+        self.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether tables are in force.
+    pub(crate) fn check_ready(&self) -> Result<(), ApiError> {
+        let state = self.lock();
+        match &state.in_force {
+            Some(_) if !state.stopping => Ok(()),
+            Some(_) => Err(ApiError::new(ErrorCode::NotReady, "the node process is stopping")),
+            None => Err(not_ready(&state)),
+        }
+    }
+}
+
+fn not_ready(state: &State) -> ApiError {
+    ApiError::new(ErrorCode::NotReady, format!("the node is not ready: {}", state.waiting_for))
+}
+
+/// The first address of each family.
+fn one_per_family(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut chosen: Vec<IpAddr> = Vec::new();
+    for address in addresses {
+        if !chosen.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
+            chosen.push(address);
+        }
+    }
+    chosen
+}
+
+/// The seed of an earlier process, else a random one that is kept.
+fn load_seed(folder: &Path) -> io::Result<u64> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join("seed");
+    if let Some(seed) = std::fs::read_to_string(&path).ok().and_then(|text| u64::from_str_radix(text.trim(), 16).ok()) {
+        return Ok(seed);
+    }
+    let seed = random_seed();
+    std::fs::write(&path, format!("{seed:016x}\n"))?;
+    Ok(seed)
+}
+
+/// The standard library seeds its hashers from the system's randomness.
+fn random_seed() -> u64 {
+    std::hash::RandomState::new().hash_one(std::process::id())
+}

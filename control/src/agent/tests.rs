@@ -1,0 +1,179 @@
+//! The agent with a real dataplane, in namespaces of the test's own.
+
+use super::*;
+use crate::api::{AttachRequest, Client, ClientError};
+use crate::controller;
+use crate::directory;
+use namespace::sh;
+use policy::objects::{Object, Sourced, parse};
+use tempfile::TempDir;
+
+#[path = "../../../dataplane/node/tests/common/namespace.rs"]
+mod namespace;
+
+/// Two pods and one that the node's own network is for, on the first of two nodes; a policy keeps everyone from `closed`.
+const MANIFESTS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: open, labels: {app: open}}
+spec: {nodeName: node1, containers: [{name: c, image: i}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: closed, labels: {app: closed}}
+spec: {nodeName: node1, containers: [{name: c, image: i}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: host}
+spec: {nodeName: node1, hostNetwork: true, containers: [{name: c, image: i}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: elsewhere}
+spec: {nodeName: node2, containers: [{name: c, image: i}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed}
+spec: {podSelector: {matchLabels: {app: closed}}, policyTypes: [Ingress]}
+";
+
+struct Bench {
+    folder: TempDir,
+    agent: Arc<Agent>,
+    directory: Directory,
+    objects: Vec<Sourced<Object>>,
+    _server: Server,
+    client: Client,
+}
+
+impl Bench {
+    /// An agent for node1 that has not looked at its cluster directory yet, on a loopback underlay.
+    fn new() -> Bench {
+        sh(
+            "ip link set lo up && ip address add 172.30.0.11/24 dev lo && ip address add fd00:172:30::b/64 dev lo nodad",
+        );
+        sh("mount -t tmpfs tmpfs /run && ip netns add open && ip netns add closed");
+        let folder = TempDir::new().unwrap();
+        let (cluster, socket) = (folder.path().join("cluster"), folder.path().join("node.sock"));
+        let config = AgentConfig { underlay_mtu: Some(1500), ..AgentConfig::new("node1", &cluster, &socket) };
+        let agent = Arc::new(Agent::new(config).unwrap());
+        let parsed = parse("test.yaml", MANIFESTS);
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        let filled = controller::fill(&parsed.objects, &[], &LabNetwork::default());
+        assert!(filled.problems.is_empty(), "{:?}", filled.problems);
+        Bench {
+            directory: Directory::open(&cluster).unwrap(),
+            objects: filled.objects,
+            _server: Server::start(&socket, agent.clone()).unwrap(),
+            client: Client::new(socket),
+            agent,
+            folder,
+        }
+    }
+
+    /// Writes the objects that `keep` takes to the cluster directory and has the agent look at it.
+    fn write(&mut self, keep: impl Fn(&Object) -> bool) -> String {
+        let objects: Vec<Object> =
+            self.objects.iter().map(|s| s.object.clone()).filter(|object| keep(object)).collect();
+        let written = directory::write(&self.folder.path().join("cluster"), &objects).unwrap();
+        let generation = self.directory.refresh().unwrap();
+        self.agent.apply(generation).unwrap();
+        written.digest.to_string()
+    }
+}
+
+fn request(name: &str) -> AttachRequest {
+    AttachRequest {
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        container_id: format!("id-of-{name}"),
+        netns: format!("/run/netns/{name}").into(),
+        ifname: "eth0".to_owned(),
+        addresses: None,
+    }
+}
+
+fn refusal(result: Result<crate::api::Port, ClientError>) -> ApiError {
+    match result {
+        Err(ClientError::Refused(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn pings(from: &str, to: &str) -> bool {
+    let arguments = ["netns", "exec", from, "ping", "-c", "1", "-W", "1", to];
+    std::process::Command::new("ip").args(arguments).stdout(std::process::Stdio::null()).status().unwrap().success()
+}
+
+#[test]
+fn pods_are_attached_judged_listed_and_detached() {
+    namespace::run(|| {
+        let mut bench = Bench::new();
+        bench.write(|object| !matches!(object, Object::Node(node) if node.metadata.name.as_deref() == Some("node1")));
+        assert!(!bench.client.is_ready());
+        let waiting = bench.client.status().unwrap().waiting_for.unwrap();
+        assert!(waiting.contains("there is no Node node1"), "{waiting}");
+
+        let early = {
+            let client = bench.client.clone();
+            std::thread::spawn(move || client.attach(&request("open")))
+        };
+        let digest = bench.write(|_| true);
+        let open = early.join().unwrap().expect("an attach waits for its pod");
+        assert_eq!(open.addresses[0].to_string(), "10.244.1.3");
+        assert!(bench.client.is_ready());
+        let status = bench.client.status().unwrap();
+        assert_eq!(status.config.digest, digest);
+        assert_eq!((status.config.nodes, status.config.policies, status.config.problems.len()), (2, 1, 0));
+        assert_eq!(status.dataplane.unwrap().pod_mtu, 1450, "peers are spoken to over IPv4");
+        let closed = bench.client.attach(&request("closed")).unwrap();
+
+        assert_eq!(refusal(bench.client.attach(&request("open"))).code, ErrorCode::AlreadyAttached);
+        assert_eq!(refusal(bench.client.attach(&request("host"))).code, ErrorCode::BadRequest);
+
+        for (to, from) in [(&open, "closed"), (&closed, "open")] {
+            for address in &to.addresses {
+                assert_eq!(pings(from, &address.to_string()), to.name == "open", "from {from} to {address}");
+            }
+        }
+        let flows = bench.client.flows().unwrap();
+        assert!(flows.iter().any(|flow| flow.from.owner.as_deref() == Some("default/closed")), "{flows:?}");
+        let drops = bench.client.drops().unwrap();
+        assert!(drops.iter().any(|drop| drop.reason.contains("policy") || drop.reason.contains("denied")), "{drops:?}");
+
+        let ports = bench.client.ports().unwrap();
+        let names: Vec<&str> = ports.iter().map(|port| port.container_id.as_str()).collect();
+        assert_eq!(names, ["", "id-of-open", "id-of-closed"]);
+        assert!(ports[1].rx_packets > 0 && ports[1].tx_bytes > 0, "{ports:?}");
+
+        assert!(bench.client.detach("id-of-open", "eth0").unwrap());
+        assert!(!bench.client.detach("id-of-open", "eth0").unwrap());
+        assert_eq!(bench.client.ports().unwrap().len(), 2);
+        bench.client.attach(&request("open")).expect("the name is free again");
+    });
+}
+
+#[test]
+fn the_last_tables_stay_when_the_own_node_vanishes_and_a_wrong_pod_is_refused_in_time() {
+    namespace::run(|| {
+        let mut bench = Bench::new();
+        bench.write(|_| true);
+        let epoch = bench.client.status().unwrap().config.epoch;
+        bench.write(|object| !matches!(object, Object::Node(_)));
+        let status = bench.client.status().unwrap();
+        assert_eq!((status.ready, status.config.epoch), (true, epoch));
+        let problems: Vec<&str> = status.config.problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert!(problems.iter().any(|message| message.starts_with("there is no Node node1: ")), "{problems:?}");
+
+        let client = bench.client.clone();
+        let wrong = AttachRequest { addresses: Some(vec!["10.9.9.9".parse().unwrap()]), ..request("open") };
+        let wrong = std::thread::spawn(move || refusal(client.attach(&wrong)));
+        let elsewhere = refusal(bench.client.attach(&request("elsewhere")));
+        assert_eq!(elsewhere.code, ErrorCode::PodNotInForce);
+        assert_eq!(elsewhere.message, "Pod default/elsewhere is scheduled on node node2, this is node1");
+        let wrong = wrong.join().unwrap();
+        assert!(wrong.message.contains("[10.244.1.3, "), "{wrong}");
+    });
+}

@@ -1,0 +1,164 @@
+//! What the API shows: the state of the node process in the shapes of [`crate::api`].
+
+use super::{Agent, not_ready};
+use crate::api::{
+    ApiError, ConfigStatus, DataplaneStatus, Drop, Endpoint, Flow, Port, Problem, Status, Traffic, Transfers,
+};
+use node::{Dataplane, PortInfo, TapKind};
+use policy::tables::{Owner, Tables};
+use std::net::IpAddr;
+use std::sync::Arc;
+use switch::{Counters, DropReason, FlowInfo, PortKind};
+use wire::FlowKey;
+
+/// Flows that one answer holds at most; a listing is for people and scripts, not for accounting.
+const FLOWS_MAX: usize = 100_000;
+
+impl Agent {
+    /// What the node is and has in force.
+    pub(crate) fn status(&self) -> Status {
+        let state = self.lock();
+        let problems = state.problems.iter().map(Problem::from).collect();
+        let config = match &state.in_force {
+            None => ConfigStatus { problems, ..ConfigStatus::default() },
+            Some(in_force) => ConfigStatus {
+                generation: in_force.generation,
+                epoch: in_force.tables.epoch,
+                digest: in_force.digest.to_string(),
+                age_ms: in_force.since.elapsed().as_millis() as u64,
+                nodes: in_force.tables.nodes.len(),
+                pods: in_force.tables.pods.len(),
+                service_ports: in_force.tables.service_ports.len(),
+                policies: in_force.tables.policies.len(),
+                problems,
+            },
+        };
+        let ready = state.in_force.is_some() && !state.stopping;
+        let waiting_for = (!ready).then(|| state.waiting_for.clone());
+        let running = state.dataplane.clone();
+        drop(state);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.config.node_name.clone(),
+            pid: std::process::id(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            ready,
+            waiting_for,
+            config,
+            dataplane: running.map(|running| dataplane(&running)),
+        }
+    }
+
+    /// Flows of all ports.
+    pub(crate) fn flows(&self) -> Result<Vec<Flow>, ApiError> {
+        let (running, tables) = self.running()?;
+        Ok(running.flows(FLOWS_MAX).iter().map(|info| flow(info, &tables)).collect())
+    }
+
+    /// What was discarded, by reason.
+    pub(crate) fn drops(&self) -> Result<Vec<Drop>, ApiError> {
+        let (running, _) = self.running()?;
+        let counters = running.counters().switch;
+        let total = counters.total();
+        let count = |reason: DropReason| {
+            let of_shell = counters.shell.iter().filter(|(other, _)| *other == reason).map(|(_, count)| count);
+            total.drops_of(reason) + of_shell.sum::<u64>()
+        };
+        let counted = DropReason::ALL.iter().map(|reason| Drop {
+            reason: reason.name().to_owned(),
+            explanation: reason.explanation().to_owned(),
+            count: count(*reason),
+        });
+        Ok(counted.filter(|drop| drop.count > 0).collect())
+    }
+
+    fn running(&self) -> Result<(Arc<Dataplane>, Arc<Tables>), ApiError> {
+        let state = self.lock();
+        match (&state.dataplane, &state.in_force) {
+            (Some(running), Some(in_force)) => Ok((running.clone(), in_force.tables.clone())),
+            _ => Err(not_ready(&state)),
+        }
+    }
+}
+
+fn dataplane(running: &Dataplane) -> DataplaneStatus {
+    let config = running.config();
+    let counters = running.counters();
+    let total = counters.switch.total();
+    DataplaneStatus {
+        addresses: config.underlay.clone(),
+        gateways: config.gateways.clone(),
+        host_interface: config.host_tap.clone(),
+        pod_mtu: running.pod_mtu(),
+        shards: config.shards,
+        vni: config.vni.get(),
+        vxlan_port: config.vxlan_port,
+        ports: running.ports().len(),
+        flows: counters.switch.flows,
+        received: total.received.frames,
+        forwarded: total.forwarded.frames,
+        answered: total.answered.frames,
+        dropped: total.dropped.frames,
+        tunnel_received: Transfers { datagrams: counters.io.tunnel_rx_datagrams, calls: counters.io.tunnel_rx_calls },
+        tunnel_sent: Transfers { datagrams: counters.io.tunnel_tx_datagrams, calls: counters.io.tunnel_tx_calls },
+    }
+}
+
+/// A port with its counters.
+pub(super) fn port(info: &PortInfo, container_id: &str, counters: Option<&Counters>) -> Port {
+    let (kind, namespace, name) = match &info.kind {
+        PortKind::Pod { namespace, name } => ("pod", namespace.clone(), name.clone()),
+        PortKind::Host => ("host", String::new(), String::new()),
+    };
+    let none = Counters::default();
+    let counters = counters.unwrap_or(&none);
+    Port {
+        id: info.id.0,
+        kind: kind.to_owned(),
+        namespace,
+        name,
+        container_id: container_id.to_owned(),
+        addresses: info.addresses.clone(),
+        gateways: info.gateways.clone(),
+        mac: info.mac.to_string(),
+        netns: info.netns.clone(),
+        ifname: info.ifname.clone(),
+        mtu: info.mtu,
+        mode: match info.tap {
+            TapKind::Offload => "offload",
+            TapKind::Plain => "plain",
+        }
+        .to_owned(),
+        shard: info.shard.0,
+        rx_packets: counters.received.frames,
+        rx_bytes: counters.received.bytes,
+        rx_dropped: counters.dropped.frames,
+        tx_packets: counters.delivered.frames,
+        tx_bytes: counters.delivered.bytes,
+    }
+}
+
+fn flow(info: &FlowInfo, tables: &Tables) -> Flow {
+    let FlowKey { src_port, dst_port, protocol, .. } = info.original;
+    let translated = (info.reply.src(), info.reply.src_port) != (info.original.dst(), dst_port);
+    Flow {
+        port: info.port.0,
+        protocol: protocol.to_string(),
+        from: endpoint(info.original.src(), src_port, tables),
+        to: endpoint(info.original.dst(), dst_port, tables),
+        service: info.service.clone(),
+        backend: translated.then(|| endpoint(info.reply.src(), info.reply.src_port, tables)),
+        state: info.state.to_owned(),
+        sent: Traffic { packets: info.original_count.0, bytes: info.original_count.1 },
+        answered: Traffic { packets: info.reply_count.0, bytes: info.reply_count.1 },
+        idle_ms: info.idle.as_millis() as u64,
+    }
+}
+
+fn endpoint(address: IpAddr, port: u16, tables: &Tables) -> Endpoint {
+    let owner = tables.owner(address).map(|owner| match owner {
+        Owner::Pod(pod) => format!("{}/{}", tables.pod(pod).namespace, tables.pod(pod).name),
+        Owner::Node(node) => format!("node:{}", tables.node(node).name),
+    });
+    Endpoint { address, port, owner }
+}
