@@ -9,14 +9,14 @@
 #![deny(unsafe_code)]
 
 mod command;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod config;
 mod counters;
 mod dataplane;
 mod error;
 mod link;
-#[cfg(test)]
-#[path = "../tests/common/namespace.rs"]
-mod namespace;
 mod netlink;
 mod pool;
 mod shard;
@@ -25,6 +25,10 @@ mod start;
 mod sys;
 mod tap;
 mod tunnel;
+
+// The tests' common part is written against the crate's public face.
+#[cfg(test)]
+extern crate self as node;
 
 pub use config::{DataplaneConfig, PortInfo, PortSpec, TapKind, TapMode};
 pub use counters::{Counters, IoCounters};

@@ -1,6 +1,6 @@
 //! Starting: what the kernel must grant is probed before anything is made, and named when it is missing (B44).
 
-use crate::command::Neighbor;
+use crate::command::{Command, Neighbor};
 use crate::dataplane::{ShardHandle, is_interface_name};
 use crate::netlink::{Link, Netlink};
 use crate::pool::Pool;
@@ -8,7 +8,7 @@ use crate::shard::{Channels, Clock, Shard, WAKE};
 use crate::tap::Tap;
 use crate::tunnel::Tunnel;
 use crate::{DataplaneConfig, StartError, TapMode, command, link};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
 use mio::{Poll, Waker};
 use std::io;
 use std::net::IpAddr;
@@ -107,8 +107,15 @@ fn explain(config: &DataplaneConfig, error: io::Error) -> StartError {
     }
 }
 
-/// Opens every shard's poll, channels and tunnel sockets, then starts the threads.
-pub(crate) fn spawn_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec<ShardHandle>, StartError> {
+/// A shard whose thread has not started.
+pub(crate) struct Made {
+    pub(crate) shard: Shard,
+    pub(crate) commands: Sender<Command>,
+    pub(crate) waker: Arc<Waker>,
+}
+
+/// Opens every shard's poll, channels and tunnel sockets.
+pub(crate) fn make_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec<Made>, StartError> {
     let failed = |error| StartError::System("a shard's poll cannot be made", error);
     let clock = Clock::start();
     let mut neighbors = Vec::new();
@@ -121,20 +128,27 @@ pub(crate) fn spawn_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec
         neighbors.push(Neighbor { inbox: inbox_sender, returns, waker });
         parts.push((poll, inbox, pool));
     }
-    let mut shards = Vec::new();
-    for (number, (poll, inbox, pool)) in (0..).zip(parts) {
+    let make = |(number, (poll, inbox, pool)): (u16, _)| {
         let waker = neighbors[usize::from(number)].waker.clone();
         let (commands_sender, commands) = bounded(COMMANDS_MAX);
         let channels = Channels { commands, inbox, neighbors: neighbors.clone() };
         let switch = Switch::new(switch_config(config, ShardId(number), pod_mtu));
         let shard = Shard::new(switch, poll, clock, channels, Tunnel::open(config, pod_mtu)?, pool).map_err(failed)?;
+        Ok(Made { shard, commands: commands_sender, waker })
+    };
+    (0..).zip(parts).map(make).collect()
+}
+
+/// Makes the shards and starts their threads.
+pub(crate) fn spawn_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec<ShardHandle>, StartError> {
+    let spawn = |(number, Made { shard, commands, waker }): (usize, Made)| {
         let thread = thread::Builder::new()
             .name(format!("podplane-{number}"))
             .spawn(move || shard.run())
             .map_err(|error| StartError::System("a shard's thread cannot be started", error))?;
-        shards.push(ShardHandle { commands: commands_sender, waker, thread });
-    }
-    Ok(shards)
+        Ok(ShardHandle { commands, waker, thread })
+    };
+    make_shards(config, pod_mtu)?.into_iter().enumerate().map(spawn).collect()
 }
 
 fn switch_config(config: &DataplaneConfig, shard: ShardId, pod_mtu: u16) -> SwitchConfig {

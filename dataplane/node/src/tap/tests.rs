@@ -1,7 +1,7 @@
 //! TAPs of both kinds against the kernel's own TCP/IP, in private namespaces.
 
 use super::*;
-use crate::namespace::{self, sh};
+use crate::common::namespace::{self, sh};
 use crate::sys::netns;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! Two tunnels against the kernel's UDP, over the loopback interface of a private namespace.
 
 use super::*;
-use crate::namespace::{self, sh};
+use crate::common::namespace::{self, sh};
 use overlay::peers::Peer;
 use overlay::vxlan;
 use std::net::SocketAddr;

@@ -157,15 +157,20 @@ impl Shard {
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.stopping {
-            self.wait(&mut events);
-            self.now = self.clock.now();
-            self.take_commands();
-            self.take_handovers();
-            self.serve_ready();
-            self.tunnel.flush(&mut self.switch);
-            self.wake_neighbors();
-            self.expire();
+            self.turn(&mut events);
         }
+    }
+
+    /// One pass: sleep until there is something to do, then do a bounded part of it.
+    fn turn(&mut self, events: &mut Events) {
+        self.wait(events);
+        self.now = self.clock.now();
+        self.take_commands();
+        self.take_handovers();
+        self.serve_ready();
+        self.tunnel.flush(&mut self.switch);
+        self.wake_neighbors();
+        self.expire();
     }
 
     /// Sleeps until there is something to do, and lists the sources that have something.
@@ -437,3 +442,6 @@ impl Hasher for PortHasher {
         self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
+
+#[cfg(test)]
+mod tests;
