@@ -38,6 +38,9 @@ pub(crate) struct Flow {
     pub(crate) opened_here: bool,
     /// Whether its destination was a Service's.
     pub(crate) service: bool,
+    /// Whether policy cut it. It is kept, so that what its ends still send to each other is not taken for another flow that
+    /// happens to be allowed.
+    pub(crate) denied: bool,
     fins: u8,
     state: State,
     live: bool,
@@ -63,6 +66,7 @@ impl Flow {
             epoch: 0,
             opened_here: true,
             service: false,
+            denied: false,
             fins: 0,
             state: State::opened_by(packet),
             live: true,
@@ -213,6 +217,11 @@ impl FlowTable {
         let count = &mut self.flows[hit.index as usize].counts[hit.side as usize];
         count.0 += 1;
         count.1 += bytes as u64;
+    }
+
+    /// Notes that the ends of a denied flow have not given up yet.
+    pub(crate) fn see_denied(&mut self, now: Instant, hit: Hit) {
+        self.flows[hit.index as usize].last_packet = now;
     }
 
     /// Takes in a flow; the hit is its opener's side.

@@ -169,3 +169,65 @@ fn rewrite(packet: &mut Packet, frame: &mut Frame, to: &FlowKey) {
         L4::Icmp { .. } | L4::Other => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn addr(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    /// A flow of the client's `src_port` to the virtual address `vip`, whose answers come from the backend to `answered`.
+    fn translated(vip: u8, src_port: u16, answered: u16) -> Flow {
+        let packet = Packet {
+            src: addr(1),
+            dst: addr(vip),
+            protocol: Protocol::TCP,
+            l3_offset: 14,
+            l4_offset: 34,
+            payload_offset: 54,
+            end: 54,
+            ttl: 64,
+            traffic_class: 0,
+            dont_fragment: true,
+            fragment: Fragment::Whole,
+            l4: L4::Tcp { src_port, dst_port: 80, flags: 2 },
+        };
+        let reply = FlowKey::new(Protocol::TCP, addr(2), 8080, addr(1), answered);
+        Flow::new(Instant::ZERO, &packet, packet.flow(), reply)
+    }
+
+    #[test]
+    fn a_source_port_is_changed_only_if_the_answers_would_look_the_same() {
+        let mut flows = FlowTable::new(1, 100);
+        let target = Target { addr: addr(2), port: 8080, service: true };
+        let original = FlowKey::new(Protocol::TCP, addr(1), 40_000, addr(9), 80);
+        let plan = |flows: &mut FlowTable| plan_reply(Instant::ZERO, flows, &original, &target, addr(1)).unwrap();
+        assert_eq!(plan(&mut flows).dst_port, 40_000);
+        flows.insert(Instant::ZERO, translated(8, 40_000, 40_000)).unwrap();
+        let other = plan(&mut flows);
+        assert!(other.dst_port != 40_000 && other.dst_port >= SOURCE_PORT_MIN);
+        assert_eq!((other.src(), other.src_port, other.dst()), (addr(2), 8080, addr(1)));
+    }
+
+    #[test]
+    fn a_flow_for_which_no_source_port_is_left_is_refused() {
+        let mut flows = FlowTable::new(1, 1 << 17);
+        for port in 1..=u16::MAX {
+            flows.insert(Instant::ZERO, translated(8, port, port)).unwrap();
+        }
+        let target = Target { addr: addr(2), port: 8080, service: true };
+        let original = FlowKey::new(Protocol::TCP, addr(1), 40_000, addr(9), 80);
+        assert_eq!(plan_reply(Instant::ZERO, &mut flows, &original, &target, addr(1)), None);
+    }
+
+    #[test]
+    fn a_request_and_a_reply_of_an_echo_have_different_keys_and_the_same_packet() {
+        let key = FlowKey::new(Protocol::ICMP, addr(1), 7, addr(2), 7);
+        assert_ne!(echo_request(key), echo_reply(key));
+        assert_eq!(echo_request(key).reverse(), echo_reply(key.reverse()));
+        assert_eq!((on_the_wire(echo_request(key)), on_the_wire(echo_reply(key))), (key, key));
+    }
+}

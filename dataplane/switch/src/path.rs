@@ -217,6 +217,11 @@ fn find(
             port.flows.remove(hit);
             Ok(Found::Opener(*key))
         }
+        _ if is_current && flow.denied => {
+            let reason = verdict::denial(flow.opened_here);
+            port.flows.see_denied(cx.now, hit);
+            Err(reason.into())
+        }
         _ if is_current => Ok(Found::Flow(hit)),
         _ => judge_again(cx, port, hit, packet, role, frame),
     }
@@ -264,14 +269,12 @@ fn judge_again(
         true => verdict::outbound(cx, port, &reply),
         false => verdict::inbound(cx, port, &original),
     };
-    if let Err(reason) = allowed {
-        port.flows.remove(hit);
-        return Err(reason.into());
-    }
     let far = place::find(cx, far_addr);
     let flow = port.flows.get_mut(hit);
     flow.far = far;
     flow.epoch = cx.epoch;
+    flow.denied = allowed.is_err();
+    allowed?;
     Ok(Found::Flow(hit))
 }
 

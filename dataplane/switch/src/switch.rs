@@ -156,7 +156,7 @@ impl Switch {
                     port: id,
                     original: flow.original,
                     reply: flow.reply,
-                    state: flow.state().name(),
+                    state: if flow.denied { "denied" } else { flow.state().name() },
                     original_count: flow.count(Side::Original),
                     reply_count: flow.count(Side::Reply),
                     idle: now.saturating_since(flow.last_packet()),

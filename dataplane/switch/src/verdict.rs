@@ -15,7 +15,7 @@ pub(crate) fn outbound(cx: &Context<'_>, port: &Port, reply: &FlowKey) -> Result
     }
     let pod = port.pod.ok_or(DropReason::PortNotReady)?;
     let verdict = cx.tables.policy.check(Direction::FromPod, pod, reply.src(), reply.protocol, reply.src_port);
-    if verdict.allowed { Ok(()) } else { Err(DropReason::DeniedByEgressPolicy) }
+    if verdict.allowed { Ok(()) } else { Err(denial(true)) }
 }
 
 /// Whether what is attached to `port` takes a flow of packets `original`. The node always reaches its own pods (N10); only
@@ -26,5 +26,10 @@ pub(crate) fn inbound(cx: &Context<'_>, port: &Port, original: &FlowKey) -> Resu
     }
     let pod = port.pod.ok_or(DropReason::PortNotReady)?;
     let verdict = cx.tables.policy.check(Direction::ToPod, pod, original.src(), original.protocol, original.dst_port);
-    if verdict.allowed { Ok(()) } else { Err(DropReason::DeniedByIngressPolicy) }
+    if verdict.allowed { Ok(()) } else { Err(denial(false)) }
+}
+
+/// Why a flow is denied that the attached side opened, or that came in.
+pub(crate) fn denial(opened_here: bool) -> DropReason {
+    if opened_here { DropReason::DeniedByEgressPolicy } else { DropReason::DeniedByIngressPolicy }
 }

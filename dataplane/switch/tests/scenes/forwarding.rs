@@ -53,6 +53,32 @@ fn pods_of_two_shards_reach_each_other() {
 }
 
 #[test]
+fn services_hosts_errors_and_fragments_cross_shards() {
+    let mut scene = Scene::with_shards(2, TWO_AND_ONE);
+    scene.change("service web udp 53 to 5353: server\n service own tcp 80 to 8080: client");
+    scene.check("client: udp 5000 > web:53", "server: udp client:5000 > server:5353");
+    scene.check("server: udp 5353 > client:5000", "client: udp web:53 > client:5000");
+    let about = scene.sketch("client: udp 5000 > server:5353").1;
+    let mut error = scene.error("server", (3, 3, 0), &about);
+    assert_eq!(
+        scene.send_frame("server", &mut error),
+        "client: port-unreachable web > client about client:5000 > web:53"
+    );
+    for pod in ["client", "server"] {
+        scene.check(&format!("{pod}: udp 5000 > node1:53"), &format!("node1: udp {pod}:5000 > node1:53"));
+        scene.check(&format!("node1: udp 53 > {pod}:5000"), &format!("{pod}: udp node1:53 > {pod}:5000"));
+    }
+    scene.check("client: tcp 40000 > own:80 syn", "client: tcp gateway1:40000 > client:8080 syn");
+    let (sender, sketch, _) = scene.sketch("client: udp 5000 > web:53 len=2000 may-be-cut");
+    let fates: Vec<String> = sketch
+        .fragments(1, 1_400)
+        .iter()
+        .map(|fragment| scene.send_frame(&sender, &mut wire::Frame::from_bytes(fragment)))
+        .collect();
+    assert_eq!(fates, ["server: udp client:5000 > server:5353", "server: later fragment client > server at 1400"]);
+}
+
+#[test]
 fn a_node_and_its_pods_reach_each_other() {
     let mut scene = Scene::new(TWO_AND_ONE);
     scene.check("node1: tcp 40000 > server:8080 syn", "server: tcp node1:40000 > server:8080 syn");

@@ -77,17 +77,42 @@ fn a_policy_change_cuts_a_live_flow_at_its_next_packet_and_no_other() {
     scene.check("client: tcp 40000 > server:80 data", "server: tcp client:40000 > server:80 data");
     scene.change("egress client: db");
     scene.check("client: tcp 40000 > server:80 data", "drop denied-by-egress-policy");
-    scene.check("server: tcp 80 > client:40000 data", "client: tcp server:80 > client:40000 data");
+    scene.check("server: tcp 80 > client:40000 data", "drop denied-by-egress-policy");
 }
 
 #[test]
-fn a_cut_also_stops_what_the_other_end_still_sends() {
+fn a_cut_stops_both_ends_and_neither_revives_the_flow_as_its_own() {
+    for (rule, reason) in
+        [("ingress db:", "drop denied-by-ingress-policy"), ("egress client:", "drop denied-by-egress-policy")]
+    {
+        let mut scene = Scene::new(PODS);
+        scene.check("client: tcp 40000 > db:80 syn", "db: tcp client:40000 > db:80 syn");
+        scene.check("db: tcp 80 > client:40000 syn-ack", "client: tcp db:80 > client:40000 syn-ack");
+        scene.check("client: tcp 40000 > db:80 ack", "db: tcp client:40000 > db:80 ack");
+        scene.check("client: udp 5000 > db:53", "db: udp client:5000 > db:53");
+        scene.change(rule);
+        for _ in 0..3 {
+            for packet in ["tcp 40000 > db:80 data", "tcp 40000 > db:80 syn", "udp 5000 > db:53"] {
+                scene.check(&format!("client: {packet}"), reason);
+            }
+            for packet in ["tcp 80 > client:40000 data", "tcp 80 > client:40000 fin", "udp 53 > client:5000"] {
+                scene.check(&format!("db: {packet}"), reason);
+            }
+            scene.wait(20);
+        }
+    }
+}
+
+#[test]
+fn a_flow_that_was_cut_goes_on_when_the_policy_goes() {
     let mut scene = Scene::new(PODS);
     scene.check("client: tcp 40000 > db:80 syn", "db: tcp client:40000 > db:80 syn");
     scene.check("db: tcp 80 > client:40000 syn-ack", "client: tcp db:80 > client:40000 syn-ack");
-    scene.change("ingress db:\n egress db:");
-    scene.check("db: tcp 80 > client:40000 data", "drop denied-by-ingress-policy");
-    scene.check("db: tcp 80 > client:40000 data", "drop denied-by-egress-policy");
+    scene.change("ingress db:");
+    scene.check("client: tcp 40000 > db:80 ack", "drop denied-by-ingress-policy");
+    scene.remove("ingress db");
+    scene.check("client: tcp 40000 > db:80 ack", "db: tcp client:40000 > db:80 ack");
+    scene.check("db: tcp 80 > client:40000 data", "client: tcp db:80 > client:40000 data");
 }
 
 #[test]
