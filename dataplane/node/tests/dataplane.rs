@@ -110,6 +110,32 @@ fn b08_a_packet_over_the_mtu_is_refused_with_the_mtu() {
 }
 
 #[test]
+fn o08_a_path_mtu_that_shrinks_is_learned_and_told_to_the_sender() {
+    namespace::run(|| {
+        let lab = lab(TapMode::Auto, 1);
+        ping("a", C[0]);
+        for node in ["node1", "node2"] {
+            within(node, || sh("ip link set under0 mtu 1400"));
+        }
+        // One packet is lost to learn from; the next is answered.
+        let output = within("a", || {
+            std::process::Command::new("ping")
+                .args(["-n", "-c", "4", "-i", "0.2", "-W", "2", "-M", "do", "-s", "1400", C[0]])
+                .output()
+                .expect("ping starts")
+        });
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("mtu = 1350") || text.contains("mtu=1350"), "{text}");
+        assert!(lab.node1.counters().io.tunnel_tx_too_big > 0);
+        // TCP adapts, and what may be cut is cut.
+        let bytes = pattern(4 * MIB);
+        transfer("a", "c", C[0], &bytes);
+        transfer("c", "a", A[1], &bytes);
+        within("a", || sh(&format!("ping -q -n -c 2 -i 0.1 -s 4000 -M dont -W 5 {} > /dev/null", C[0])));
+    });
+}
+
+#[test]
 fn shutdown_leaves_nothing() {
     namespace::run(|| {
         let lab = lab(TapMode::Auto, 2);

@@ -26,6 +26,7 @@ mod flows;
 mod fragments;
 mod nat;
 mod path;
+mod path_mtu;
 mod place;
 mod ports;
 mod state;

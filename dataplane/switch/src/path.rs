@@ -13,6 +13,7 @@ use crate::admit::{self, Admitted};
 use crate::counters::AnswerKind;
 use crate::flows::{Flow, Hit, InsertError};
 use crate::nat::{self, Role};
+use crate::path_mtu::PathMtus;
 use crate::place::{self, Place};
 use crate::ports::{Port, Ports};
 use crate::state::{Side, State};
@@ -28,6 +29,8 @@ pub(crate) struct Context<'a> {
     /// Number of the table swap; a flow of another one is judged again.
     pub(crate) epoch: u32,
     pub(crate) now: Instant,
+    /// Ways to peers that take less than the tunnel's MTU.
+    pub(crate) path_mtus: &'a PathMtus,
 }
 
 impl Context<'_> {
@@ -355,7 +358,9 @@ fn pass(cx: &Context<'_>, port: &mut Port, hit: Hit, role: &Role, packet: &mut P
 #[inline]
 fn exceeded_mtu(cx: &Context<'_>, ports: &Ports, far: Place, packet: &Packet, frame: &Frame) -> Option<u16> {
     let mtu = match far {
-        Place::Peer(_) => cx.config.tunnel_mtu,
+        Place::Peer(id) => {
+            cx.path_mtus.find(cx.now, id).map_or(cx.config.tunnel_mtu, |mtu| mtu.min(cx.config.tunnel_mtu))
+        }
         Place::Port(_, id) => ports.find(id).map(|slot| ports.at(slot).config.mtu)?,
         Place::Nowhere(_) => return None,
     };

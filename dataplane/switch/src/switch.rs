@@ -2,9 +2,11 @@
 
 use crate::counters::{Counters, SwitchCounters};
 use crate::path::{self, Context, Step, Stop};
+use crate::path_mtu::PathMtus;
 use crate::ports::Ports;
 use crate::state::Side;
 use crate::{DropReason, Exit, Fate, FlowInfo, PortConfig, PortId, SwitchConfig, Tables};
+use overlay::peers::PeerId;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ pub struct Switch {
     /// Number of table swaps so far.
     epoch: u32,
     ports: Ports,
+    path_mtus: PathMtus,
     tunnel: Counters,
     handover: Counters,
     detached: Counters,
@@ -35,6 +38,7 @@ impl Switch {
             tables: Arc::new(Tables::empty()),
             epoch: 0,
             ports: Ports::default(),
+            path_mtus: PathMtus::default(),
             tunnel: Counters::default(),
             handover: Counters::default(),
             detached: Counters::default(),
@@ -52,6 +56,7 @@ impl Switch {
     pub fn set_tables(&mut self, tables: Arc<Tables>) -> Option<Arc<Tables>> {
         let old = std::mem::replace(&mut self.tables, tables);
         let first = self.epoch == 0;
+        self.path_mtus.forget_all();
         self.epoch = self.epoch.wrapping_add(1).max(1);
         for port in self.ports.iter_mut() {
             port.identify(&self.tables.policy);
@@ -117,6 +122,12 @@ impl Switch {
         self.shell[reason as usize] += 1;
     }
 
+    /// The underlay said that the way to `peer` takes inner packets of at most `mtu` bytes. Believed for ten minutes, or until the
+    /// tables change; larger packets are answered meanwhile (O08).
+    pub fn learn_path_mtu(&mut self, now: Instant, peer: PeerId, mtu: u16) {
+        self.path_mtus.learn(now, peer, mtu);
+    }
+
     /// Removes flows whose time has come, at most `budget` entries looked at; returns when to call again.
     pub fn expire(&mut self, now: Instant, budget: usize) -> Option<Instant> {
         let mut left = budget;
@@ -171,8 +182,8 @@ impl Switch {
 
     #[inline]
     fn context(&mut self, now: Instant) -> (Context<'_>, &mut Ports) {
-        let Switch { config, tables, epoch, ports, .. } = self;
-        (Context { config, tables, epoch: *epoch, now }, ports)
+        let Switch { config, tables, epoch, ports, path_mtus, .. } = self;
+        (Context { config, tables, epoch: *epoch, now, path_mtus }, ports)
     }
 
     /// Turns the end of a frame's way into its fate and counts it once.

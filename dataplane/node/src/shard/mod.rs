@@ -168,7 +168,7 @@ impl Shard {
         self.take_commands();
         self.take_handovers();
         self.serve_ready();
-        self.tunnel.flush(&mut self.switch);
+        self.tunnel.flush(self.now, &mut self.switch);
         self.wake_neighbors();
         self.expire();
     }
@@ -320,7 +320,7 @@ impl Shard {
         match fate {
             Fate::Forward(exit) | Fate::Answer(exit) => match exit {
                 Exit::Port(id) => self.write(id, frame),
-                Exit::Peer(peer) => self.tunnel.send(peer, frame, &mut self.switch),
+                Exit::Peer(peer) => self.tunnel.send(self.now, peer, frame, &mut self.switch),
                 Exit::Shard(shard, port) => self.hand_over(shard, port, frame),
             },
             Fate::Drop(_) => {}

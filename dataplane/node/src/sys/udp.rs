@@ -133,6 +133,25 @@ pub(crate) fn set_send_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     }
 }
 
+/// The path MTU that the kernel knows for the connected `socket`, in bytes of the outer IP packet.
+pub(crate) fn path_mtu(socket: &Socket, ipv4: bool) -> io::Result<u32> {
+    let mtu = if ipv4 {
+        get_option(socket, libc::IPPROTO_IP, libc::IP_MTU)?
+    } else {
+        get_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU)?
+    };
+    Ok(mtu.unsigned_abs())
+}
+
+/// getsockopt(2) for options that are an `int`. Needed for the option above, which socket2 does not offer.
+fn get_option(socket: &Socket, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the descriptor is open for the duration of the call, and the pointers refer to one `int` and to its length.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
 /// setsockopt(2) for options that are an `int`. Needed for the options above, which socket2 does not offer.
 fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for the duration of the call, and the pointer refers to one `int`, whose length is given.

@@ -29,6 +29,8 @@ pub(super) struct Lane {
     datagram_bytes: usize,
     datagrams: usize,
     traffic_class: u8,
+    /// Where a datagram went that was larger than the kernel's path MTU, until somebody asks.
+    pub(super) too_big: Option<SockAddr>,
     /// What goes before the payloads of the segments of a super-frame.
     prefixes: Vec<u8>,
 }
@@ -43,6 +45,7 @@ impl Lane {
             datagram_bytes: 0,
             datagrams: 0,
             traffic_class: 0,
+            too_big: None,
             prefixes: Vec::new(),
         }
     }
@@ -180,41 +183,43 @@ impl Lane {
                 self.segments = false;
                 return false;
             }
-            Err(error) => count_error(&error, self.datagrams, counters, switch),
+            Err(error) => self.fail(&error, to, self.datagrams, counters, switch),
         }
         true
     }
 
-    fn send_one(&self, to: &SockAddr, parts: &[IoSlice<'_>], counters: &mut IoCounters, switch: &mut Switch) {
+    fn send_one(&mut self, to: &SockAddr, parts: &[IoSlice<'_>], counters: &mut IoCounters, switch: &mut Switch) {
         counters.tunnel_tx_calls += 1;
         match udp::send(&self.socket, to, parts, None, self.traffic_class) {
             Ok(_) => counters.tunnel_tx_datagrams += 1,
-            Err(error) => count_error(&error, 1, counters, switch),
+            Err(error) => self.fail(&error, to, 1, counters, switch),
         }
     }
-}
 
-/// Counts a call that failed and the datagrams that were lost with it. None of these is fatal.
-fn count_error(error: &io::Error, datagrams: usize, counters: &mut IoCounters, switch: &mut Switch) {
-    let reason = match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => {
-            counters.tunnel_tx_full += 1;
-            DropReason::TransmitQueueFull
+    /// Counts a call that failed and the datagrams that were lost with it. None of these is fatal.
+    fn fail(
+        &mut self,
+        error: &io::Error,
+        to: &SockAddr,
+        datagrams: usize,
+        counters: &mut IoCounters,
+        switch: &mut Switch,
+    ) {
+        let mut reason = DropReason::TunnelSendFailed;
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => {
+                counters.tunnel_tx_full += 1;
+                reason = DropReason::TransmitQueueFull;
+            }
+            Some(libc::EMSGSIZE) => {
+                counters.tunnel_tx_too_big += 1;
+                self.too_big = Some(to.clone());
+            }
+            _ if is_unreachable(error) => counters.tunnel_unreachable += 1,
+            _ => counters.tunnel_errors += 1,
         }
-        Some(libc::EMSGSIZE) => {
-            counters.tunnel_tx_too_big += 1;
-            DropReason::TunnelSendFailed
+        for _ in 0..datagrams {
+            switch.count_drop(reason);
         }
-        _ if is_unreachable(error) => {
-            counters.tunnel_unreachable += 1;
-            DropReason::TunnelSendFailed
-        }
-        _ => {
-            counters.tunnel_errors += 1;
-            DropReason::TunnelSendFailed
-        }
-    };
-    for _ in 0..datagrams {
-        switch.count_drop(reason);
     }
 }

@@ -24,7 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use switch::{DropReason, Switch};
 use wire::ethernet::ETHERNET_HEADER_BYTES;
 use wire::fragment::FragmentPlan;
-use wire::{FRAME_MAX_BYTES, Frame, Packet, edit};
+use wire::{FRAME_MAX_BYTES, Frame, Instant, Packet, edit};
 
 /// Source ports per family. Enough that ECMP and RSS of an underlay spread a node's flows; each costs a socket and a batch
 /// buffer of 64 KiB once it is used.
@@ -65,6 +65,8 @@ struct Sender {
 struct Destination {
     sender: usize,
     address: SockAddr,
+    /// Largest inner IP packet on the way there.
+    mtu: u16,
 }
 
 impl Tunnel {
@@ -113,7 +115,7 @@ impl Tunnel {
         let destination = |underlay: &[IpAddr]| {
             self.senders.iter().enumerate().find_map(|(sender, Sender { ipv4, .. })| {
                 let address = underlay.iter().find(|address| address.is_ipv4() == *ipv4)?;
-                Some(Destination { sender, address: SocketAddr::new(*address, port).into() })
+                Some(Destination { sender, address: SocketAddr::new(*address, port).into(), mtu: self.mtu })
             })
         };
         self.peers = peers.iter().map(|(_, peer)| destination(&peer.underlay)).collect();
@@ -141,14 +143,17 @@ impl Tunnel {
 
     /// Sends `frame` to `peer`: a super-frame at once, another frame with the next flush. What cannot be sent is counted
     /// at `switch`.
-    pub(crate) fn send(&mut self, peer: PeerId, frame: &mut Frame, switch: &mut Switch) {
-        let fits = frame.len() <= ETHERNET_HEADER_BYTES + usize::from(self.mtu);
-        if fits || frame.offload.segmentation.is_some() || !self.send_fragments(peer, frame, switch) {
-            self.send_whole(peer, frame, switch);
+    pub(crate) fn send(&mut self, now: Instant, peer: PeerId, frame: &mut Frame, switch: &mut Switch) {
+        let Some(Some(destination)) = self.peers.get(peer.0 as usize) else {
+            return switch.count_drop(DropReason::TunnelSendFailed);
+        };
+        let fits = frame.len() <= ETHERNET_HEADER_BYTES + usize::from(destination.mtu);
+        if fits || frame.offload.segmentation.is_some() || !self.send_fragments(now, peer, frame, switch) {
+            self.send_whole(now, peer, frame, switch);
         }
     }
 
-    fn send_whole(&mut self, peer: PeerId, frame: &mut Frame, switch: &mut Switch) {
+    fn send_whole(&mut self, now: Instant, peer: PeerId, frame: &mut Frame, switch: &mut Switch) {
         let Some(Some(destination)) = self.peers.get(peer.0 as usize) else {
             return switch.count_drop(DropReason::TunnelSendFailed);
         };
@@ -164,16 +169,20 @@ impl Tunnel {
         if was_empty && !lane.is_empty() {
             self.dirty.push((destination.sender, index));
         }
+        if let Some(to) = lane.too_big.take() {
+            self.learn_path_mtu(now, &to, switch);
+        }
     }
 
     /// Cuts an IPv4 packet that is too large and may be cut, and sends its fragments; `false` if it may not.
     #[cold]
-    fn send_fragments(&mut self, peer: PeerId, frame: &mut Frame, switch: &mut Switch) -> bool {
+    fn send_fragments(&mut self, now: Instant, peer: PeerId, frame: &mut Frame, switch: &mut Switch) -> bool {
+        let Some(Some(Destination { mtu, .. })) = self.peers.get(peer.0 as usize) else { return false };
         if wire::complete_checksum(frame).is_err() {
             return false;
         }
         let Ok(packet) = Packet::check(frame.bytes()) else { return false };
-        let Some(plan) = FragmentPlan::new(frame.bytes(), &packet, usize::from(self.mtu)) else { return false };
+        let Some(plan) = FragmentPlan::new(frame.bytes(), &packet, usize::from(*mtu)) else { return false };
         let mut fragment = self.fragment.take().expect("only taken here, and put back below");
         for index in 0..plan.count() {
             let (header_len, payload) = (plan.header_len(index), &frame.bytes()[plan.payload(index)]);
@@ -182,16 +191,40 @@ impl Tunnel {
             let (header, body) = fragment.bytes_mut().split_at_mut(header_len);
             plan.write_header(index, header);
             body.copy_from_slice(payload);
-            self.send_whole(peer, &mut fragment, switch);
+            self.send_whole(now, peer, &mut fragment, switch);
         }
         self.fragment = Some(fragment);
         true
     }
 
     /// Sends what waits in the lanes.
-    pub(crate) fn flush(&mut self, switch: &mut Switch) {
-        while let Some((sender, lane)) = self.dirty.pop() {
-            self.senders[sender].lanes[lane].flush(&mut self.counters, switch);
+    pub(crate) fn flush(&mut self, now: Instant, switch: &mut Switch) {
+        while let Some((sender, index)) = self.dirty.pop() {
+            let lane = &mut self.senders[sender].lanes[index];
+            lane.flush(&mut self.counters, switch);
+            if let Some(to) = lane.too_big.take() {
+                self.learn_path_mtu(now, &to, switch);
+            }
+        }
+    }
+
+    /// The kernel refused a datagram to `to` because it knows of a smaller path MTU (a router said so, or the interface has
+    /// shrunk). Packets that may be cut are cut to it from now on; for the others the switch tells their senders (O08).
+    #[cold]
+    fn learn_path_mtu(&mut self, now: Instant, to: &SockAddr, switch: &mut Switch) {
+        let Some(address) = to.as_socket().map(|to| to.ip()) else { return };
+        let ask = || {
+            let socket = udp_socket(address)?;
+            socket.connect(to)?;
+            udp::path_mtu(&socket, address.is_ipv4())
+        };
+        let Ok(path_mtu) = ask() else { return };
+        let mtu = overlay::mtu::pod_mtu(u16::try_from(path_mtu).unwrap_or(u16::MAX), address);
+        for (number, peer) in (0..).zip(&mut self.peers) {
+            if let Some(destination) = peer.as_mut().filter(|destination| destination.address == *to) {
+                destination.mtu = mtu.min(self.mtu);
+                switch.learn_path_mtu(now, PeerId(number), destination.mtu);
+            }
         }
     }
 }

@@ -5,13 +5,16 @@ use crate::common::namespace::{self, sh};
 use overlay::peers::Peer;
 use overlay::vxlan;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use switch::{ShardId, SwitchConfig};
 use wire::build::{self, Ends};
 use wire::{Checksum, MacAddr, Segmentation, SegmentationKind};
 
 const A: &str = "127.0.0.1";
 const B: &str = "127.0.0.2";
+
+/// Time plays no part here.
+const NOW: wire::Instant = wire::Instant::ZERO;
 
 /// Largest inner IP packet in these tests, as over an underlay of 1,500 bytes.
 const MTU: u16 = 1_450;
@@ -80,10 +83,10 @@ fn bytes(count: usize) -> Vec<u8> {
 /// Everything that arrives until `datagrams` came: merged frames with their VXLAN header, and the calls they took.
 fn receive(tunnel: &mut Tunnel, datagrams: u32) -> (Vec<Frame>, u64) {
     let calls = tunnel.counters.tunnel_rx_calls;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
     let (mut frames, mut seen) = (Vec::new(), 0);
     while seen < datagrams {
-        assert!(Instant::now() < deadline, "{seen} of {datagrams} datagrams came");
+        assert!(std::time::Instant::now() < deadline, "{seen} of {datagrams} datagrams came");
         let mut first = Frame::with_capacity(FRAME_MAX_BYTES);
         let Some(received) = tunnel.receive(0, &mut first) else { continue };
         assert!(!received.truncated);
@@ -117,7 +120,7 @@ fn a_super_frame_crosses_in_few_calls_and_arrives_as_one_again() {
         let (mut a, mut b) = pair(A, B);
         let mut switch = switch();
         let sent = bytes(60_000);
-        a.send(PeerId(0), &mut super_frame(&sent, 1_400), &mut switch);
+        a.send(NOW, PeerId(0), &mut super_frame(&sent, 1_400), &mut switch);
         assert_eq!((a.counters.tunnel_tx_datagrams, a.counters.tunnel_tx_calls), (43, 1));
         let (frames, calls) = receive(&mut b, 43);
         assert_eq!((frames.len(), calls), (1, 1), "UDP_GRO and merging undo the segmentation");
@@ -132,11 +135,11 @@ fn small_frames_of_a_peer_leave_in_one_call_and_in_order() {
         let (mut a, mut b) = pair(A, B);
         let mut switch = switch();
         for number in 0..20u8 {
-            a.send(PeerId(0), &mut frame(&build::udp(&ends(), &[number; 64])), &mut switch);
+            a.send(NOW, PeerId(0), &mut frame(&build::udp(&ends(), &[number; 64])), &mut switch);
         }
-        a.send(PeerId(0), &mut frame(&build::udp(&ends(), &[20; 10])), &mut switch);
+        a.send(NOW, PeerId(0), &mut frame(&build::udp(&ends(), &[20; 10])), &mut switch);
         assert_eq!(a.counters.tunnel_tx_calls, 0, "they wait for the flush");
-        a.flush(&mut switch);
+        a.flush(NOW, &mut switch);
         assert_eq!((a.counters.tunnel_tx_datagrams, a.counters.tunnel_tx_calls), (21, 1));
         let (frames, _) = receive(&mut b, 21);
         let all: Vec<u8> = frames.iter().flat_map(payload).copied().collect();
@@ -150,9 +153,9 @@ fn a_super_frame_does_not_overtake_what_waits() {
     namespace::run(|| {
         let (mut a, mut b) = pair(A, B);
         let mut switch = switch();
-        a.send(PeerId(0), &mut frame(&build::udp(&ends(), b"first")), &mut switch);
-        a.send(PeerId(0), &mut super_frame(&bytes(5_000), 1_000), &mut switch);
-        a.flush(&mut switch);
+        a.send(NOW, PeerId(0), &mut frame(&build::udp(&ends(), b"first")), &mut switch);
+        a.send(NOW, PeerId(0), &mut super_frame(&bytes(5_000), 1_000), &mut switch);
+        a.flush(NOW, &mut switch);
         let (frames, _) = receive(&mut b, 6);
         assert_eq!(payload(&frames[0]), b"first");
     });
@@ -166,7 +169,7 @@ fn one_by_one_where_the_device_cannot_segment() {
         sh("ethtool -K lo tx-checksum-ip-generic off 2>/dev/null || ethtool -K lo tx off");
         let mut switch = switch();
         let sent = bytes(10_000);
-        a.send(PeerId(0), &mut super_frame(&sent, 1_400), &mut switch);
+        a.send(NOW, PeerId(0), &mut super_frame(&sent, 1_400), &mut switch);
         let (frames, _) = receive(&mut b, 8);
         assert_eq!(a.counters.tunnel_tx_datagrams, 8);
         let all: Vec<u8> = frames.iter().flat_map(payload).copied().collect();
@@ -184,8 +187,8 @@ fn a_packet_above_the_tunnel_mtu_is_cut_if_it_may_be() {
         large.bytes_mut()[20] &= !0x40;
         let sum = u16::from_be_bytes([large.bytes()[24], large.bytes()[25]]) + 0x4000;
         large.bytes_mut()[24..26].copy_from_slice(&sum.to_be_bytes());
-        a.send(PeerId(0), &mut large, &mut switch);
-        a.flush(&mut switch);
+        a.send(NOW, PeerId(0), &mut large, &mut switch);
+        a.flush(NOW, &mut switch);
         let (frames, _) = receive(&mut b, 3);
         let packets: Vec<_> = frames
             .iter()
@@ -202,8 +205,8 @@ fn a_datagram_above_the_path_mtu_is_counted_and_never_fragmented() {
         let (mut a, _b) = pair(A, B);
         sh("ip link set lo mtu 1400");
         let mut switch = switch();
-        a.send(PeerId(0), &mut frame(&build::udp(&ends(), &bytes(1_400))), &mut switch);
-        a.flush(&mut switch);
+        a.send(NOW, PeerId(0), &mut frame(&build::udp(&ends(), &bytes(1_400))), &mut switch);
+        a.flush(NOW, &mut switch);
         assert_eq!(a.counters.tunnel_tx_too_big, 1);
         assert_eq!(drops(&switch), [(DropReason::TunnelSendFailed, 1)]);
     });
@@ -217,8 +220,8 @@ fn an_underlay_without_a_route_is_counted_and_not_fatal() {
         let peer = Peer { name: "far".into(), underlay: elsewhere, vtep_mac: MacAddr::local(9), pod_cidrs: Vec::new() };
         a.set_peers(&Peers::new(vec![peer]), vxlan::VXLAN_PORT);
         let mut switch = switch();
-        a.send(PeerId(0), &mut frame(&build::udp(&ends(), b"lost")), &mut switch);
-        a.flush(&mut switch);
+        a.send(NOW, PeerId(0), &mut frame(&build::udp(&ends(), b"lost")), &mut switch);
+        a.flush(NOW, &mut switch);
         assert_eq!(drops(&switch), [(DropReason::TunnelSendFailed, 1)]);
     });
 }
@@ -231,12 +234,12 @@ fn o09_congestion_marks_cross_in_the_outer_header() {
         let mut marked = frame(&build::udp(&ends(), b"marked"));
         let packet = Packet::check(marked.bytes()).expect("a good packet");
         edit::set_ecn(&mut marked, &packet, ecn::CE);
-        a.send(PeerId(0), &mut marked, &mut switch);
-        a.flush(&mut switch);
+        a.send(NOW, PeerId(0), &mut marked, &mut switch);
+        a.flush(NOW, &mut switch);
         let mut received = frame(&[]);
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
         let class = loop {
-            assert!(Instant::now() < deadline, "nothing came");
+            assert!(std::time::Instant::now() < deadline, "nothing came");
             if let Some(received) = b.receive(0, &mut received) {
                 break received.traffic_class;
             }
