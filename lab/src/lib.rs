@@ -1,13 +1,37 @@
-//! Multi-node labs.
+//! Multi-node labs: Kubernetes YAML in, a cluster network with real pods out, on one machine.
+//!
+//! [`Lab`] is a lab on the network namespaces back end and everything that `podplane lab` does with it. What stands behind:
+//!
+//! - [`record`]: what is known about a lab from outside, and who may change it
+//! - [`namespaces`]: the anchor, process 1 of every lab, and the way in
+//! - [`underlay`]: the network between the nodes
+//! - `nodes`, `pods`: the processes of the lab; `converge` makes them what the cluster directory says
+//! - `cluster`: manifests as given and as the controller completes them
+//! - [`server`], [`probe`], [`matrix`]: who answers, and who asks
+//! - [`internal`]: what runs inside of namespaces is our own binary again
+//! - [`bench`]: podplane next to the kernel's bridge and VXLAN
 
 #![forbid(unsafe_code)]
 
 pub mod bench;
+mod cluster;
+mod converge;
 pub mod error;
 pub mod internal;
+mod lab;
+pub mod matrix;
 pub mod namespaces;
+pub mod nodes;
+mod place;
+mod pods;
 pub mod probe;
+mod process;
 pub mod record;
 pub mod server;
+pub mod status;
 pub mod underlay;
 mod wait;
+
+pub use converge::UNMANAGED_ANNOTATION;
+pub use lab::{Changed, Lab, Manifest, NODES_MAX, TapMode, UpOptions};
+pub use pods::COMMAND_ANNOTATION;

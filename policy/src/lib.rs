@@ -8,7 +8,6 @@
 
 pub mod cluster;
 pub mod compile;
-pub mod invariants;
 pub mod matrix;
 pub mod objects;
 mod rules;

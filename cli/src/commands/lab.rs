@@ -1,12 +1,46 @@
 //! `podplane lab`: labs from Kubernetes YAML.
 
-use crate::output::{Answer, Context, Failure};
-use clap::Subcommand;
+mod text;
+
+use crate::manifests::{self, ManifestArgs};
+use crate::output::{self, Answer, Context, Failure};
+use clap::{Args, Subcommand, ValueEnum};
 use lab::error::LabError;
+use lab::probe::{Outcome, ProbeProtocol, split_target};
+use lab::server::ListenPort;
+use lab::{Changed, Lab, Manifest, UpOptions};
+use serde_json::json;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::Stdio;
 
 /// Subcommands of `podplane lab`.
 #[derive(Subcommand)]
 pub(crate) enum LabCommand {
+    /// Start a lab from Kubernetes YAML and wait until it is ready
+    Up(UpArgs),
+    /// Merge manifests into a running lab; in force when the command returns
+    Apply(ChangeArgs),
+    /// Remove the objects of manifests from a running lab
+    Delete(ChangeArgs),
+    /// Nodes and pods of a lab, with their addresses and state
+    Status(NameArgs),
+    /// The names of the labs that run
+    List,
+    /// Run a command at a place of the lab
+    Exec(ExecArgs),
+    /// Make one real connection
+    Probe(ProbeArgs),
+    /// Connect every pod to every pod
+    Matrix(MatrixArgs),
+    /// Capture packets at a place of the lab with tcpdump
+    Capture(CaptureArgs),
+    /// Print the log of a node or a pod
+    Logs(LogsArgs),
+    /// End a lab and remove everything of it
+    Down(NameArgs),
     /// podplane next to the kernel's bridge and VXLAN, in one run
     Bench(super::bench::BenchArgs),
     /// What a lab runs inside of its namespaces; not for people
@@ -18,9 +52,182 @@ pub(crate) enum LabCommand {
     },
 }
 
+/// Which lab.
+#[derive(Args)]
+pub(crate) struct NameArgs {
+    /// Name of the lab
+    #[arg(long, visible_alias = "lab", value_name = "L", default_value = lab::record::DEFAULT_NAME)]
+    name: String,
+}
+
+/// How the nodes open TAPs.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum TapMode {
+    /// With offloads where the kernel has them
+    Auto,
+    /// With offloads, or not at all
+    Offload,
+    /// Without offloads
+    Plain,
+}
+
+/// Arguments of `podplane lab up`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab up                                  the bundled demo on two nodes
+  podplane lab up -f manifests/ --nodes 3 --name big
+  podplane lab up --rootless                       as an ordinary user; needs a readable and writable /dev/net/tun
+  kubectl get ns,deploy,svc,netpol -A -o yaml | podplane lab up -f -")]
+pub(crate) struct UpArgs {
+    /// Kubernetes YAML or JSON: a file, a folder, or - for standard input; may be repeated [default: the bundled demo]
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Number of nodes, when the manifests have no Node
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    nodes: u16,
+    #[command(flatten)]
+    name: NameArgs,
+    /// Make a user namespace: needs no privileges (always so for an ordinary user)
+    #[arg(long)]
+    rootless: bool,
+    /// How the nodes open TAPs
+    #[arg(long, value_enum, default_value_t = TapMode::Auto, value_name = "MODE")]
+    tap_mode: TapMode,
+}
+
+/// Arguments of `podplane lab apply` and `delete`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab apply -f policy.yaml
+  podplane lab delete -f policy.yaml")]
+pub(crate) struct ChangeArgs {
+    #[command(flatten)]
+    manifests: ManifestArgs,
+    #[command(flatten)]
+    name: NameArgs,
+}
+
+/// Arguments of `podplane lab exec`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab exec shop/db-0 -- ip addr
+  podplane lab exec node:node1 -- ip route
+  podplane lab exec world -- ping -c 1 172.30.0.11
+
+The exit code is that of the command.")]
+pub(crate) struct ExecArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// NS/POD, node:NAME, world, underlay, or an address of a pod or node
+    #[arg(value_name = "PLACE")]
+    place: String,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    argv: Vec<String>,
+}
+
+/// Arguments of `podplane lab probe`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab probe --from shop/db-0 --to 10.244.1.2:8080
+  podplane lab probe --from shop/frontend-a1b2c --to backend.shop:80
+  podplane lab probe --from node:node1 --to shop/db-0:5432
+  podplane lab probe --from world --to 172.30.0.11 --protocol icmp
+
+HOST is an address, a DNS name, or a place. While the lab has no cluster DNS, Service names are looked up in its manifests.
+Exit codes: 0 connected, 1 not connected, 2 bad usage.")]
+pub(crate) struct ProbeArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Who asks: NS/POD, node:NAME, world, world:IP, or an address
+    #[arg(long, value_name = "PLACE")]
+    from: String,
+    /// Whom to ask; [ADDRESS]:PORT for IPv6, HOST alone for ICMP
+    #[arg(long, value_name = "HOST:PORT")]
+    to: String,
+    /// tcp, udp, sctp or icmp
+    #[arg(long, value_name = "P", default_value = "tcp")]
+    protocol: String,
+    /// Time for the whole probe
+    #[arg(long, value_name = "MS", default_value_t = 3000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    timeout: u64,
+}
+
+/// Arguments of `podplane lab matrix`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab matrix
+  podplane lab matrix --port TCP/8080 --port UDP/53 -o json")]
+pub(crate) struct MatrixArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Port to try at every pod; may be repeated [default: the containerPorts of each pod]
+    #[arg(long = "port", value_name = "PROTO/PORT")]
+    ports: Vec<String>,
+}
+
+/// Arguments of `podplane lab capture`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab capture shop/db-0
+  podplane lab capture underlay -w underlay.pcap")]
+pub(crate) struct CaptureArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// NS/POD, node:NAME, world or underlay
+    #[arg(value_name = "PLACE")]
+    place: String,
+    /// Write a pcap file; - for standard output
+    #[arg(short = 'w', value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Arguments of `podplane lab logs`.
+#[derive(Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// A node, or NS/POD
+    #[arg(value_name = "NODE")]
+    what: String,
+}
+
 /// Runs a lab command.
 pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Failure> {
     match command {
+        LabCommand::Up(args) => up(args, context),
+        LabCommand::Apply(args) => {
+            let changed = open(&args.name)?.apply(&read(&args.manifests.paths)?).map_err(failure)?;
+            show_change("applied", &changed, context)
+        }
+        LabCommand::Delete(args) => {
+            let changed = open(&args.name)?.delete(&read(&args.manifests.paths)?).map_err(failure)?;
+            show_change("deleted", &changed, context)
+        }
+        LabCommand::Status(name) => {
+            context.show(&open(&name)?.status().map_err(failure)?, text::status)?;
+            Ok(Answer::Yes)
+        }
+        LabCommand::List => {
+            let names = lab::record::list(&lab::record::default_base());
+            context.show(&json!({ "labs": names }), |_| names.iter().map(|name| format!("{name}\n")).collect())?;
+            Ok(Answer::Yes)
+        }
+        LabCommand::Exec(args) => exec(args),
+        LabCommand::Probe(args) => probe(args, context),
+        LabCommand::Matrix(args) => {
+            let ports: Result<Vec<ListenPort>, LabError> = args.ports.iter().map(|port| port.parse()).collect();
+            let matrix = open(&args.name)?.matrix(&ports.map_err(failure)?).map_err(failure)?;
+            context.show(&matrix, text::matrix)?;
+            Ok(Answer::Yes)
+        }
+        LabCommand::Capture(args) => capture(args),
+        LabCommand::Logs(args) => logs(args),
+        LabCommand::Down(name) => {
+            Lab::down(&name.name).map_err(failure)?;
+            context.show(&json!({ "name": name.name, "state": "down" }), |_| format!("lab {} is down\n", name.name))?;
+            Ok(Answer::Yes)
+        }
         LabCommand::Bench(args) => super::bench::run(args, context),
         // The exit code is that of the command inside, whatever it is.
         LabCommand::Internal { args } => std::process::exit(lab::internal::run(&args).map_err(failure)?),
@@ -31,5 +238,79 @@ fn failure(error: LabError) -> Failure {
     match error {
         LabError::BadInput(text) => Failure::BadInput(text),
         LabError::Failed(text) => Failure::Failed(text),
+    }
+}
+
+fn open(name: &NameArgs) -> Result<Lab, Failure> {
+    Lab::open(&name.name).map_err(failure)
+}
+
+fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
+    let sources = manifests::read(paths)?;
+    Ok(sources.into_iter().map(|source| Manifest { name: source.name, text: source.text }).collect())
+}
+
+fn up(args: UpArgs, context: &Context) -> Result<Answer, Failure> {
+    let manifests = read(&args.paths)?;
+    if manifests.is_empty() && !args.paths.is_empty() {
+        return Err(Failure::BadInput("no manifests".into()));
+    }
+    let options = UpOptions {
+        name: args.name.name,
+        manifests,
+        nodes: args.nodes,
+        rootless: args.rootless,
+        tap_mode: match args.tap_mode {
+            TapMode::Auto => lab::TapMode::Auto,
+            TapMode::Offload => lab::TapMode::Offload,
+            TapMode::Plain => lab::TapMode::Plain,
+        },
+    };
+    let lab = Lab::up(&options, &mut output::warn).map_err(failure)?;
+    let status = lab.status().map_err(failure)?;
+    context.show(&status, text::up)?;
+    Ok(Answer::Yes)
+}
+
+fn show_change(what: &str, changed: &Changed, context: &Context) -> Result<Answer, Failure> {
+    changed.warnings.iter().for_each(|warning| output::warn(warning));
+    let value = json!({ what: changed.objects, "warnings": changed.warnings });
+    context.show(&value, |_| format!("{} objects {what}\n", changed.objects))?;
+    Ok(Answer::Yes)
+}
+
+/// Becomes the command, so that signals and the terminal are its own.
+fn exec(args: ExecArgs) -> Result<Answer, Failure> {
+    let mut command = open(&args.name)?.exec(&args.place, &args.argv).map_err(failure)?;
+    Err(Failure::Failed(format!("cannot enter the lab: {}", command.exec())))
+}
+
+fn probe(args: ProbeArgs, context: &Context) -> Result<Answer, Failure> {
+    let protocol: ProbeProtocol = args.protocol.parse().map_err(failure)?;
+    let (host, port) = split_target(&args.to, protocol).map_err(failure)?;
+    let report = open(&args.name)?.probe(&args.from, &host, port, protocol, args.timeout).map_err(failure)?;
+    context.show(&report, text::probe)?;
+    Ok(if report.outcome == Outcome::Connected { Answer::Yes } else { Answer::No })
+}
+
+fn capture(args: CaptureArgs) -> Result<Answer, Failure> {
+    let (mut command, line) = open(&args.name)?.capture(&args.place, args.file.is_some()).map_err(failure)?;
+    let redirect = args.file.as_ref().map(|file| format!(" > {}", file.display())).unwrap_or_default();
+    output::progress(&format!("the same with tcpdump: {line}{redirect}"));
+    if let Some(path) = args.file.filter(|path| path.as_os_str() != "-") {
+        let file = File::create(&path).map_err(|e| Failure::BadInput(format!("{}: {e}", path.display())))?;
+        command.stdout(Stdio::from(file));
+    }
+    let status = command.status().map_err(|e| Failure::Failed(format!("cannot enter the lab: {e}")))?;
+    // Ending a capture with Ctrl-C is how it ends.
+    Ok(if status.success() || status.signal() == Some(2) { Answer::Yes } else { Answer::No })
+}
+
+fn logs(args: LogsArgs) -> Result<Answer, Failure> {
+    let path = open(&args.name)?.log(&args.what).map_err(failure)?;
+    let mut log = File::open(&path).map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))?;
+    match io::copy(&mut log, &mut io::stdout().lock()).and_then(|_| io::stdout().flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!("{}: {e}", path.display()))),
+        _ => Ok(Answer::Yes),
     }
 }

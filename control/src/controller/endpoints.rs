@@ -26,7 +26,7 @@ const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// Our value of [`MANAGED_BY_LABEL`].
-const MANAGER: &str = "podplane.io/controller";
+const MANAGER: &str = "podplane-controller";
 
 /// A port of a slice, in the order in which slices are told apart: name, protocol, number, appProtocol.
 type ResolvedPort = (String, String, u16, Option<String>);

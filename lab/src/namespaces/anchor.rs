@@ -1,6 +1,7 @@
 //! The anchor: process 1 of a lab. It owns the lab's namespaces, reaps what ends inside, and does nothing else.
 //!
-//! States: *starting* (private mounts, `/proc`, `lo`), *ready* (said on standard output), *waiting* for signals. SIGTERM ends
+//! States: *starting* (private mounts, `/proc`, `lo`), *ready* (said on standard output), *recorded* (told on standard
+//! input; its end before that ends the anchor), then waiting for signals. SIGTERM ends
 //! the lab in order: every process gets SIGTERM, has [`STOP_DEADLINE`], and then the anchor ends. Whatever ends the anchor,
 //! SIGKILL too, makes the kernel kill every process of the lab's PID namespace, and the network namespaces, TAPs and mounts
 //! go with their last user. That is why nothing of a lab can be left behind.
@@ -15,9 +16,9 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getegid, geteuid, sethostname, setsid};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ChildStdin, Stdio};
 use std::time::Duration;
 
 /// How long processes of the lab may take to end after SIGTERM.
@@ -26,11 +27,33 @@ pub const STOP_DEADLINE: Duration = Duration::from_secs(3);
 /// Folder of network namespace files in the run directory: a tmpfs inside the lab, empty outside.
 pub const NETNS_DIR: &str = "netns";
 
+/// What the anchor is told when it is recorded.
+const COMMIT: &[u8; 1] = b"\n";
+
 /// Log of the anchor in the run directory.
 pub const ANCHOR_LOG: &str = "anchor.log";
 
+/// An anchor that is ready and waits to be recorded. It ends if it is dropped before, or if this process dies: nobody would
+/// know of it.
+pub struct Pending {
+    anchor: ProcessId,
+    stdin: ChildStdin,
+}
+
+impl Pending {
+    /// The anchor.
+    pub fn anchor(&self) -> ProcessId {
+        self.anchor
+    }
+
+    /// Tells the anchor that it is recorded and goes on by itself.
+    pub fn commit(mut self) -> Result<()> {
+        self.stdin.write_all(COMMIT).map_err(|e| LabError::io("the lab's anchor", e))
+    }
+}
+
 /// Starts an anchor whose run directory is `run_dir` and waits until it is ready.
-pub fn start(name: &str, run_dir: &Path, rootless: bool) -> Result<ProcessId> {
+pub fn start(name: &str, run_dir: &Path, rootless: bool) -> Result<Pending> {
     preflight(rootless)?;
     let netns = run_dir.join(NETNS_DIR);
     fs::create_dir(&netns).map_err(|e| LabError::io(netns.display(), e))?;
@@ -40,17 +63,18 @@ pub fn start(name: &str, run_dir: &Path, rootless: bool) -> Result<ProcessId> {
         .arg(name)
         .arg(run_dir)
         .arg(if rootless { "rootless" } else { "root" })
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
         .map_err(|e| LabError::io("cannot start the lab's anchor", e))?;
     let mut answer = String::new();
     let stdout = child.stdout.take().expect("stdout is piped");
+    let stdin = child.stdin.take().expect("stdin is piped");
     let read = BufReader::new(stdout).read_line(&mut answer);
     let _ = child.wait();
     match (read, answer.trim().parse().ok().and_then(ProcessId::of)) {
-        (Ok(_), Some(anchor)) => Ok(anchor),
+        (Ok(_), Some(anchor)) => Ok(Pending { anchor, stdin }),
         _ => {
             let reason = fs::read_to_string(run_dir.join(ANCHOR_LOG)).unwrap_or_default();
             let reason = reason.trim().trim_start_matches("error: ");
@@ -111,7 +135,11 @@ pub fn run(args: &[String]) -> Result<i32> {
     let mut command = internal_command("init")?;
     command.arg(name).arg(&run_dir);
     detach(&mut command, log)?;
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| LabError::io("process 1 of the lab", e))?;
+    let mut child = command
+        .stdin(Stdio::inherit())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| LabError::io("process 1 of the lab", e))?;
     let mut ready = String::new();
     let stdout = child.stdout.take().expect("stdout is piped");
     BufReader::new(stdout).read_line(&mut ready).map_err(|e| LabError::io("process 1 of the lab", e))?;
@@ -139,6 +167,11 @@ pub fn run_init(args: &[String]) -> Result<i32> {
         .and_then(|mut netlink| netlink.set_up("lo"))
         .map_err(|e| LabError::io("lo", e))?;
     writeln!(io::stdout(), "ready").map_err(|e| LabError::io("standard output", e))?;
+    let mut commit = [0; COMMIT.len()];
+    if io::stdin().read_exact(&mut commit).is_err() {
+        eprintln!("the command that started the lab is gone before it could be recorded");
+        return Ok(1);
+    }
     while signals.wait().map_err(|e| LabError::io("signals", e))? == Signal::SIGCHLD {
         reap();
     }

@@ -6,6 +6,7 @@
 
 use super::internal_command;
 use crate::error::{LabError, Result};
+use crate::process::LabProcess;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -52,9 +53,9 @@ pub fn run(args: &[String]) -> Result<i32> {
         Room::Lab => {}
         Room::Network(file) => join_file(file, CloneFlags::CLONE_NEWNET)?,
         Room::Pod(pid_file) => {
-            let pid = fs::read_to_string(pid_file).map_err(|e| LabError::io(pid_file.display(), e))?;
-            let pid = pid.trim().parse().map_err(|_| LabError::Failed(format!("{}: {pid:?}", pid_file.display())))?;
-            join(Path::new("/proc"), pid, &["ipc", "uts", "net", "pid_for_children", "mnt"])?;
+            let supervisor = LabProcess::running(pid_file)
+                .ok_or_else(|| LabError::Failed("the pod does not run; see `podplane lab status`".into()))?;
+            join(Path::new("/proc"), supervisor.proc.pid, &["ipc", "uts", "net", "pid_for_children", "mnt"])?;
         }
     }
     // The helper that waits outside of the lab's PID namespace must not outlive its caller either.
@@ -89,7 +90,7 @@ pub fn die_with_parent() -> Result<()> {
 fn helper(program: &str, arguments: &[String]) -> Command {
     // /proc/self/exe is this binary wherever it lies, also when the pod's mount namespace hides its path.
     let mut command = Command::new("/proc/self/exe");
-    command.args(super::INTERNAL).arg("exec").arg(program).args(arguments);
+    command.arg0("podplane").args(super::INTERNAL).arg("exec").arg(program).args(arguments);
     command
 }
 

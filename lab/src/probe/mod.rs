@@ -10,7 +10,10 @@ mod icmp;
 pub use attempt::attempt;
 
 use crate::error::{LabError, Result};
-use crate::server::Sighting;
+use crate::server::{ServerProtocol, Sighting};
+use crate::underlay::INTERFACE;
+use crate::underlay::netlink::Netlink;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -40,6 +43,16 @@ impl fmt::Display for ProbeProtocol {
             ProbeProtocol::Sctp => "sctp",
             ProbeProtocol::Icmp => "icmp",
         })
+    }
+}
+
+impl From<ServerProtocol> for ProbeProtocol {
+    fn from(protocol: ServerProtocol) -> ProbeProtocol {
+        match protocol {
+            ServerProtocol::Tcp => ProbeProtocol::Tcp,
+            ServerProtocol::Udp => ProbeProtocol::Udp,
+            ServerProtocol::Sctp => ProbeProtocol::Sctp,
+        }
     }
 }
 
@@ -122,9 +135,61 @@ pub struct Answer {
     pub rtt_us: Option<u64>,
 }
 
+/// A probe and what came of it, as the command line prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The place that asked.
+    pub from: String,
+    /// HOST:PORT as asked for.
+    pub to: String,
+    /// Protocol.
+    pub protocol: ProbeProtocol,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// NAMESPACE/NAME of the pod that answered.
+    pub server: Option<String>,
+    /// Address on which it was reached, after Service translation.
+    pub server_ip: Option<IpAddr>,
+    /// Source address that the server saw.
+    pub client_ip: Option<IpAddr>,
+    /// Time until the connection stood, or until the answer to a datagram, in microseconds.
+    pub rtt_us: Option<u64>,
+}
+
+impl Report {
+    /// Puts question and answer together; `owner` is the pod that has the asked address. It stands for the server where no
+    /// test server said more.
+    pub(crate) fn new(
+        from: String,
+        to: String,
+        protocol: ProbeProtocol,
+        answer: &Answer,
+        owner: Option<String>,
+    ) -> Report {
+        let sighting = answer.sighting.as_ref();
+        let assumed = owner.filter(|_| answer.outcome == Outcome::Connected && sighting.is_none());
+        Report {
+            from,
+            to,
+            protocol,
+            outcome: answer.outcome,
+            server_ip: sighting.map(|s| s.server_ip).or(answer.asked.filter(|_| assumed.is_some())),
+            server: sighting.map(|s| s.server.clone()).or(assumed),
+            client_ip: sighting.map(|s| s.client_ip),
+            rtt_us: answer.rtt_us,
+        }
+    }
+}
+
 /// Runs `request` here.
 pub fn run(request: &Request) -> Result<Answer> {
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
+    if let Some(source) = request.source {
+        // Only `world` asks from an address that it may not have yet.
+        Netlink::open()
+            .and_then(|mut netlink| netlink.add_address(INTERFACE, IpNet::from(source)))
+            .map_err(|e| LabError::io(format_args!("cannot take the address {source}"), e))?;
+    }
     let address = match &request.host {
         Host::Address(address) => *address,
         Host::Name(name) => match resolve(name, deadline) {
@@ -152,6 +217,9 @@ fn resolve(name: &str, deadline: Instant) -> Option<IpAddr> {
 /// Splits `HOST:PORT` (`[v6]:PORT`); for ICMP the port may be missing. Gives HOST without brackets.
 pub fn split_target(text: &str, protocol: ProbeProtocol) -> Result<(String, u16)> {
     let bad = |why: &str| LabError::BadInput(format!("target {text:?}: {why}"));
+    if let Some(rest) = text.strip_prefix("node:") {
+        return split_target(rest, protocol).map(|(node, port)| (format!("node:{node}"), port));
+    }
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or_else(|| bad("']' is missing"))?;

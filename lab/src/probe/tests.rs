@@ -16,7 +16,12 @@ fn targets_are_split_into_host_and_port() {
     assert_eq!(split("[fd00::1]:80", ProbeProtocol::Udp).unwrap(), ("fd00::1".into(), 80));
     assert_eq!(split("fd00::1", ProbeProtocol::Icmp).unwrap(), ("fd00::1".into(), 0));
     assert_eq!(split("web.app.svc:8080", ProbeProtocol::Tcp).unwrap(), ("web.app.svc".into(), 8080));
-    for bad in ["10.0.0.1", "10.0.0.1:", ":80", "10.0.0.1:0", "10.0.0.1:99999", "[fd00::1:80", "fd00::1", "a:b"] {
+    assert_eq!(split("node:node1:80", ProbeProtocol::Tcp).unwrap(), ("node:node1".into(), 80));
+    assert_eq!(split("node:node1", ProbeProtocol::Icmp).unwrap(), ("node:node1".into(), 0));
+    assert_eq!(split("shop/db-0:5432", ProbeProtocol::Tcp).unwrap(), ("shop/db-0".into(), 5432));
+    for bad in
+        ["node:node1", "10.0.0.1", "10.0.0.1:", ":80", "10.0.0.1:0", "10.0.0.1:99999", "[fd00::1:80", "fd00::1", "a:b"]
+    {
         assert!(matches!(split(bad, ProbeProtocol::Tcp), Err(LabError::BadInput(_))), "{bad}");
     }
 }

@@ -17,9 +17,12 @@ pub mod pattern;
 mod tcp;
 mod udp;
 
+use crate::error::LabError;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// How long a client may be silent before it is answered unasked (`nc HOST PORT` without input).
@@ -55,6 +58,34 @@ pub enum ServerProtocol {
     Udp,
     /// SCTP.
     Sctp,
+}
+
+impl fmt::Display for ServerProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ServerProtocol::Tcp => "TCP",
+            ServerProtocol::Udp => "UDP",
+            ServerProtocol::Sctp => "SCTP",
+        })
+    }
+}
+
+impl FromStr for ListenPort {
+    type Err = LabError;
+
+    /// Reads `PROTO/PORT`.
+    fn from_str(text: &str) -> Result<ListenPort, LabError> {
+        let bad = || LabError::BadInput(format!("port {text:?}: use PROTO/PORT, such as TCP/8080"));
+        let (protocol, port) = text.split_once('/').ok_or_else(bad)?;
+        let protocol = match protocol.to_ascii_uppercase().as_str() {
+            "TCP" => ServerProtocol::Tcp,
+            "UDP" => ServerProtocol::Udp,
+            "SCTP" => ServerProtocol::Sctp,
+            _ => return Err(bad()),
+        };
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(bad)?;
+        Ok(ListenPort { protocol, port })
+    }
 }
 
 /// What the server saw of a client.

@@ -17,7 +17,7 @@ use crate::namespaces::netns;
 use ipnet::IpNet;
 use netlink::Netlink;
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Name of the bridge.
@@ -28,32 +28,6 @@ pub const INTERFACE: &str = "eth0";
 
 /// MTU of the underlay in bytes: that of ordinary Ethernet.
 pub const MTU: u32 = 1500;
-
-/// Last part of the addresses of `world`.
-const WORLD_HOST: u8 = 100;
-
-/// Last part of the addresses of the first node.
-const FIRST_NODE_HOST: u8 = 11;
-
-/// Most nodes of a lab: their addresses lie below that of `world`.
-pub const NODES_MAX: usize = (WORLD_HOST - FIRST_NODE_HOST) as usize;
-
-/// Addresses of the node at position `index` (from 0).
-pub fn node_addresses(index: usize) -> Option<[IpAddr; 2]> {
-    (index < NODES_MAX).then(|| host_addresses(FIRST_NODE_HOST + index as u8))
-}
-
-/// Addresses of `world`.
-pub fn world_addresses() -> [IpAddr; 2] {
-    host_addresses(WORLD_HOST)
-}
-
-fn host_addresses(host: u8) -> [IpAddr; 2] {
-    [
-        IpAddr::V4(Ipv4Addr::new(172, 30, 0, host)),
-        IpAddr::V6(Ipv6Addr::new(0xfd00, 0x172, 0x30, 0, 0, 0, 0, host.into())),
-    ]
-}
 
 /// Makes the segment in the network namespace of this thread, unless it is there.
 pub fn create() -> Result<()> {
@@ -106,23 +80,17 @@ fn port_name(name: &str) -> String {
     if name.len() <= NAME_LEN_MAX {
         return format!("u-{name}");
     }
-    let hash = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("u-{:012x}", hash & 0xffff_ffff_ffff)
+    format!("u-{:012x}", hash(name) & 0xffff_ffff_ffff)
+}
+
+/// FNV-1a, for names that must be made short: stable between the processes of a lab, which the standard hasher is not.
+pub(crate) fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_node_has_its_own_addresses_below_world() {
-        assert_eq!(node_addresses(0).unwrap()[0].to_string(), "172.30.0.11");
-        assert_eq!(node_addresses(1).unwrap()[1].to_string(), "fd00:172:30::c");
-        assert_eq!(node_addresses(NODES_MAX), None);
-        assert_ne!(node_addresses(NODES_MAX - 1).unwrap(), world_addresses());
-    }
 
     #[test]
     fn port_names_fit_the_kernel_and_differ() {

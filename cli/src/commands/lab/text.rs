@@ -1,0 +1,141 @@
+//! What the lab's answers look like for people.
+
+use lab::matrix::Matrix;
+use lab::probe::{Outcome, Report};
+use lab::status::{LabState, LabStatus, NodeStatus, PodState, PodStatus};
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+
+/// A lab that was started: its status and what to try.
+pub(super) fn up(lab: &LabStatus) -> String {
+    let mut text = status(lab);
+    let name = if lab.name == ::lab::record::DEFAULT_NAME { String::new() } else { format!(" --name {}", lab.name) };
+    let _ = writeln!(text, "\nTry next:");
+    let mut pods = lab.pods.iter().filter(|pod| pod.ready);
+    if let (Some(first), Some(last)) = (pods.next(), pods.next_back()) {
+        let (first, last) =
+            (format!("{}/{}", first.namespace, first.name), format!("{}/{}", last.namespace, last.name));
+        let _ = writeln!(text, "  podplane lab probe{name} --from {first} --to {last} --protocol icmp");
+        let _ = writeln!(text, "  podplane lab exec{name} {first} -- ip addr");
+    }
+    let _ = writeln!(text, "  podplane lab matrix{name}");
+    let _ = writeln!(text, "  podplane lab capture{name} underlay");
+    let _ = writeln!(text, "  podplane lab apply{name} -f POLICY.yaml");
+    let _ = writeln!(text, "  podplane lab down{name}");
+    text
+}
+
+/// Nodes and pods.
+pub(super) fn status(lab: &LabStatus) -> String {
+    let state = match lab.state {
+        LabState::Ready => "ready",
+        LabState::Degraded => "degraded",
+    };
+    let rootless = if lab.rootless { ", rootless" } else { "" };
+    let mut text = format!(
+        "lab {}: {state}{rootless} (process {}, files in {})\n\n",
+        lab.name,
+        lab.anchor_pid,
+        lab.run_dir.display()
+    );
+    let mut nodes = vec![["NODE", "STATE", "ADDRESSES", "POD RANGES"].map(str::to_owned)];
+    nodes.extend(
+        lab.nodes
+            .iter()
+            .map(|node| [node.name.clone(), node_state(node).into(), list(&node.addresses), list(&node.pod_cidrs)]),
+    );
+    text.push_str(&table(&nodes));
+    text.push('\n');
+    let mut pods = vec![["POD", "STATE", "NODE", "ADDRESSES"].map(str::to_owned)];
+    pods.extend(
+        lab.pods
+            .iter()
+            .map(|pod| [format!("{}/{}", pod.namespace, pod.name), pod_state(pod), pod.node.clone(), list(&pod.ips)]),
+    );
+    text.push_str(&table(&pods));
+    text
+}
+
+fn node_state(node: &NodeStatus) -> &'static str {
+    match (node.managed, node.ready) {
+        (false, _) => "unmanaged",
+        (true, true) => "ready",
+        (true, false) => "not ready",
+    }
+}
+
+fn pod_state(pod: &PodStatus) -> String {
+    match (pod.state, pod.exit_code) {
+        (PodState::Running, _) => "running".into(),
+        (PodState::Exited, Some(code)) => format!("exited ({code})"),
+        (PodState::Exited, None) => "exited".into(),
+        (PodState::Waiting, _) => "waiting".into(),
+        (PodState::Unmanaged, _) => "unmanaged".into(),
+    }
+}
+
+/// One line about one connection.
+pub(super) fn probe(report: &Report) -> String {
+    let mut text = format!("{} -> {} ({}): {}", report.from, report.to, report.protocol, report.outcome);
+    if let Some(rtt_us) = report.rtt_us {
+        let _ = write!(text, " in {}.{:03} ms", rtt_us / 1000, rtt_us % 1000);
+    }
+    if let Some(server) = &report.server {
+        let _ = write!(text, ", answered by {server}");
+    }
+    if let Some(ip) = report.server_ip {
+        let _ = write!(text, " at {ip}");
+    }
+    if let Some(ip) = report.client_ip {
+        let _ = write!(text, ", which saw {ip}");
+    }
+    text.push('\n');
+    text
+}
+
+/// A table per server port that any pod listens on: clients down, servers across.
+pub(super) fn matrix(matrix: &Matrix) -> String {
+    let mut text = String::new();
+    let mut cells: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    for cell in &matrix.results {
+        let mark = match cell.outcome {
+            Outcome::Connected => "+",
+            Outcome::Timeout => "-",
+            Outcome::Refused => "r",
+            Outcome::Unreachable => "u",
+            Outcome::DnsError => "d",
+        };
+        cells.entry((&cell.from, &cell.to)).or_default().push(format!("{mark}{}", cell.port));
+    }
+    let mut rows = vec![vec!["FROM \\ TO".to_owned()]];
+    rows[0].extend(matrix.pods.iter().cloned());
+    for from in &matrix.pods {
+        let mut row = vec![from.clone()];
+        row.extend(matrix.pods.iter().map(|to| cells.get(&(from, to)).map_or(String::new(), |marks| marks.join(" "))));
+        rows.push(row);
+    }
+    text.push_str(&table(&rows));
+    text.push_str("\n+ connected   - no answer   r refused   u unreachable   (and the port)\n");
+    text
+}
+
+fn list(items: &[impl Display]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Columns as wide as their widest cell.
+fn table<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.as_ref().get(column)).map(|c| c.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.as_ref().iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

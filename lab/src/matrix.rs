@@ -1,0 +1,83 @@
+//! Every pod to every pod, by real connections.
+//!
+//! One process inside of the lab does all of them: a thread can join another network namespace, so a fixed crew of threads
+//! takes one connection after the other, each from the namespace of its client.
+
+use crate::error::{LabError, Result};
+use crate::probe::{self, Outcome, ProbeProtocol};
+use crate::server::ServerProtocol;
+use nix::sched::{CloneFlags, setns};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Connections tried at once. Forbidden ones wait for their timeout, so a matrix takes timeout * pairs / this.
+const CREW: usize = 256;
+
+/// How long a connection may take before it counts as a timeout: one retransmission of a SYN (after 1 s) is waited for.
+pub const TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// The matrix, as the command line prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matrix {
+    /// Every pod that the lab runs, NAMESPACE/NAME.
+    pub pods: Vec<String>,
+    /// One connection each.
+    pub results: Vec<Cell>,
+}
+
+/// One connection of the matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The client, NAMESPACE/NAME.
+    pub from: String,
+    /// The server, NAMESPACE/NAME.
+    pub to: String,
+    /// Transport protocol: TCP, UDP or SCTP.
+    pub protocol: ServerProtocol,
+    /// The server's port.
+    pub port: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// A connection to try.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    /// Network namespace of the client.
+    pub(crate) netns: PathBuf,
+    /// Address and port of the server.
+    pub(crate) target: SocketAddr,
+    /// Protocol.
+    pub(crate) protocol: ProbeProtocol,
+}
+
+/// Tries all of them; gives the outcomes in the same order.
+pub(crate) fn run(attempts: &[Attempt]) -> Result<Vec<Outcome>> {
+    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..attempts.len()).collect());
+    let outcomes: Mutex<Vec<Option<Result<Outcome>>>> = Mutex::new(vec![None; attempts.len()]);
+    std::thread::scope(|scope| {
+        for _ in 0..CREW.min(attempts.len()) {
+            scope.spawn(|| {
+                loop {
+                    let Some(index) = queue.lock().expect("no thread panics here").pop_front() else { break };
+                    let outcome = attempt(&attempts[index]);
+                    outcomes.lock().expect("no thread panics here")[index] = Some(outcome);
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_inner().expect("no thread panics here");
+    outcomes.into_iter().map(|outcome| outcome.expect("the queue is empty, so all were tried")).collect()
+}
+
+fn attempt(attempt: &Attempt) -> Result<Outcome> {
+    let namespace = File::open(&attempt.netns).map_err(|e| LabError::io(attempt.netns.display(), e))?;
+    setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|e| LabError::io(attempt.netns.display(), e))?;
+    let deadline = Instant::now() + TIMEOUT;
+    Ok(probe::attempt(attempt.target, attempt.protocol, None, deadline)?.outcome)
+}
