@@ -14,10 +14,17 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 use switch::{ShardId, Switch, SwitchConfig};
 
 /// The smallest MTU that IPv6 allows (RFC 8200 §5).
 const POD_MTU_MIN: u16 = 1_280;
+
+/// Longest time for which duplicate address detection keeps a fresh IPv6 address from being used: a random delay of up to a
+/// second and a probe of one second (RFC 4862 §5.4.2), and some reserve.
+const TENTATIVE_MAX: Duration = Duration::from_secs(4);
+/// How often to look whether it has ended.
+const TENTATIVE_STEP: Duration = Duration::from_millis(50);
 
 /// Commands that may wait for one shard; control asks one after another, so it is never full for long.
 const COMMANDS_MAX: usize = 64;
@@ -43,7 +50,7 @@ pub(crate) fn probe(config: &DataplaneConfig) -> Result<Probed, StartError> {
         let link = netlink.find_link_by_index(*index).map_err(netlink_failed)?;
         let mtu = link.map_or(u16::MAX, |link| u16::try_from(link.mtu).unwrap_or(u16::MAX));
         underlay_mtu = underlay_mtu.min(mtu);
-        Tunnel::probe(*address, config.vxlan_port)?;
+        probe_tunnel(*address, config.vxlan_port)?;
     }
     let underlay_mtu = config.underlay_mtu.unwrap_or(underlay_mtu);
     let pod_mtu = overlay::mtu::pod_mtu(underlay_mtu, config.underlay[0]);
@@ -62,6 +69,19 @@ pub(crate) fn probe(config: &DataplaneConfig) -> Result<Probed, StartError> {
         link::set_ipv6_switches(&config.host_tap);
     }
     Ok(Probed { pod_mtu, netlink, host_tap, host_link })
+}
+
+/// Waits for an IPv6 address that is still tentative; the interface is known to have it.
+fn probe_tunnel(address: IpAddr, port: u16) -> Result<(), StartError> {
+    let deadline = Instant::now() + TENTATIVE_MAX;
+    loop {
+        match Tunnel::probe(address, port) {
+            Err(StartError::AddressNotLocal(_)) if address.is_ipv6() && Instant::now() < deadline => {
+                thread::sleep(TENTATIVE_STEP);
+            }
+            other => return other,
+        }
+    }
 }
 
 fn check(config: &DataplaneConfig) -> Result<(), StartError> {

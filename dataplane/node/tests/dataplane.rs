@@ -288,6 +288,18 @@ fn p19_ipv6_works_at_once() {
 }
 
 #[test]
+fn b45_a_fresh_underlay_address_is_waited_for() {
+    namespace::run(|| {
+        make_namespaces();
+        within("node1", || {
+            sh("ip address delete fd00:172:30::11/64 dev under0; ip address add fd00:172:30::11/64 dev under0");
+            sh("ip -6 address show dev under0 tentative | grep fd00:172:30::11");
+        });
+        start(config("node1", TapMode::Auto)).expect("the node starts");
+    });
+}
+
+#[test]
 fn shards_share_the_ports() {
     namespace::run(|| {
         let lab = lab(TapMode::Auto, 2);
