@@ -116,3 +116,72 @@ fn addresses<'a>(tables: &'a Tables, pod: &'a PodEntry) -> &'a [IpAddr] {
 fn protocol_name<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(protocol)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::compile::compile;
+    use crate::objects::parse;
+
+    /// A web pod with a declared port, a database without, and a policy that lets only the web pod reach the database.
+    const MANIFESTS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: db, labels: {app: db}}
+status: {podIPs: [{ip: 10.244.1.2}, {ip: 'fd00::2'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec: {containers: [{name: c, ports: [{containerPort: 8080}, {containerPort: 53, protocol: UDP}]}]}
+status: {podIPs: [{ip: 10.244.1.3}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: db}
+spec: {podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]}
+";
+
+    fn judged(ports: &[(Protocol, u16)], family: Option<Family>) -> Vec<String> {
+        let (cluster, _) = Cluster::from_objects(parse("test.yaml", MANIFESTS).objects);
+        let matrix = matrix(&compile(&cluster, 1).0, ports, family);
+        assert_eq!(matrix.pods, ["default/db", "default/web"]);
+        let lines = matrix.results.iter().map(|cell| {
+            let outcome = if cell.outcome == Outcome::Allow { "allow" } else { "deny" };
+            format!("{} {} {}/{} {outcome}", &cell.from[8..], &cell.to[8..], cell.protocol, cell.port)
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn pods_are_judged_on_their_declared_ports_and_otherwise_on_tcp_80() {
+        assert_eq!(
+            judged(&[], None),
+            [
+                "db db TCP/80 allow",
+                "db web UDP/53 deny",
+                "db web TCP/8080 deny",
+                "web db TCP/80 allow",
+                "web web UDP/53 allow",
+                "web web TCP/8080 allow",
+            ]
+        );
+    }
+
+    #[test]
+    fn asked_ports_replace_the_declared_ones_and_a_pod_without_the_family_is_left_out() {
+        assert_eq!(judged(&[(Protocol::TCP, 5432)], Some(Family::V6)), ["db db TCP/5432 allow"]);
+    }
+
+    #[test]
+    fn the_json_is_the_contract() {
+        let cell =
+            Cell { from: "a/b".into(), to: "c/d".into(), protocol: Protocol::TCP, port: 80, outcome: Outcome::Deny };
+        let json = serde_json::to_string(&Matrix { pods: vec!["a/b".into()], results: vec![cell] }).expect("JSON");
+        assert_eq!(
+            json,
+            r#"{"pods":["a/b"],"results":[{"from":"a/b","to":"c/d","protocol":"TCP","port":80,"outcome":"deny"}]}"#
+        );
+    }
+}

@@ -1,8 +1,9 @@
 //! NetworkPolicies in the form that a verdict is looked up in.
 //!
 //! Pods that no selector can tell apart share an *identity*: the same namespace and the same values under every label key
-//! that some selector reads. Pods that the same policies select in a direction share a *rule set*. In a rule set, a peer is
-//! looked up three ways, each once: rules for everybody, rules by the peer's identity, rules by the peer's address (ipBlock).
+//! that some selector reads. Identities that no rule's peer tells apart share a *peer class*. Pods that the same policies
+//! select in a direction share a *rule set*. In a rule set, a peer is looked up three ways, each once: rules for everybody,
+//! rules by the peer's class, rules by the peer's address (ipBlock).
 //! Each way leads to a [`PortRules`], which finds the rule for a protocol and port. So a verdict costs the same however many
 //! policies and pods there are.
 
@@ -21,6 +22,10 @@ use wire::Protocol;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Identity(pub(crate) u32);
 
+/// Number of a group of identities that no peer of a rule tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PeerClass(pub(crate) u32);
+
 /// One rule: position in spec.ingress or spec.egress of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RuleRef {
@@ -33,7 +38,7 @@ pub(crate) struct RuleRef {
 pub(crate) struct Peer {
     pub(crate) addr: IpAddr,
     /// Set if a pod owns the address.
-    pub(crate) identity: Option<Identity>,
+    pub(crate) class: Option<PeerClass>,
 }
 
 /// The rules of all policies that select a pod in one direction.
@@ -43,7 +48,7 @@ pub(crate) struct RuleSet {
     /// The rules in order; [`PortRules`] name them by position.
     pub(crate) rules: Vec<RuleRef>,
     pub(crate) everybody: Option<PortRulesIndex>,
-    pub(crate) by_identity: HashMap<Identity, PortRulesIndex>,
+    pub(crate) by_class: HashMap<PeerClass, PortRulesIndex>,
     pub(crate) by_address: AddressRules,
     pub(crate) port_rules: Vec<PortRules>,
 }
@@ -59,9 +64,9 @@ impl RuleSet {
         dst_port: u16,
         receiver_ports: &[ContainerPort],
     ) -> Option<RuleRef> {
-        let by_identity = peer.identity.and_then(|identity| self.by_identity.get(&identity).copied());
+        let by_class = peer.class.and_then(|class| self.by_class.get(&class).copied());
         let by_address = self.by_address.find(peer.addr);
-        let ways = [self.everybody, by_identity, by_address].into_iter().flatten();
+        let ways = [self.everybody, by_class, by_address].into_iter().flatten();
         let found = ways.filter_map(|index| self.port_rules[index.0 as usize].find(protocol, dst_port, receiver_ports));
         found.min().map(|position| self.rules[position as usize])
     }
@@ -77,6 +82,8 @@ pub(crate) struct RuleSets {
     pub(crate) sets: Vec<RuleSet>,
     /// By pod.
     pub(crate) identities: Vec<Identity>,
+    /// By identity.
+    pub(crate) classes: Vec<PeerClass>,
     /// By identity: the rule set of each direction, `None` where no policy selects the pods.
     pub(crate) from_pod: Vec<Option<u32>>,
     pub(crate) to_pod: Vec<Option<u32>>,
@@ -86,6 +93,11 @@ impl RuleSets {
     #[inline]
     pub(crate) fn identity(&self, pod: PodIndex) -> Identity {
         self.identities[pod.0 as usize]
+    }
+
+    #[inline]
+    pub(crate) fn class(&self, pod: PodIndex) -> PeerClass {
+        self.classes[self.identity(pod).0 as usize]
     }
 
     /// The rule set of a pod; `None` if it is not isolated.

@@ -259,7 +259,7 @@ impl Tables {
             Direction::ToPod => Some(subject),
             Direction::FromPod => peer_pod,
         };
-        let peer = Peer { addr: peer, identity: peer_pod.map(|pod| self.rules.identity(pod)) };
+        let peer = Peer { addr: peer, class: peer_pod.map(|pod| self.rules.class(pod)) };
         let receiver_ports = receiver.map_or(&[][..], |pod| &self.pods[pod.0 as usize].ports);
         match set.find_rule(peer, protocol, dst_port, receiver_ports) {
             Some(rule) => {

@@ -84,3 +84,31 @@ proptest! {
         agree(&objects)?;
     }
 }
+
+/// The comparison means something only if the generated clusters bring about every kind of verdict.
+#[test]
+fn the_generated_clusters_bring_about_every_opinion() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut seen = [0u32; 4];
+    for _ in 0..20 {
+        let objects = cluster().new_tree(&mut runner).expect("a cluster").current();
+        let literal = Literal::new(&objects);
+        for pod in literal.pods() {
+            for peer in addresses_of_interest() {
+                for direction in [Direction::FromPod, Direction::ToPod] {
+                    for (protocol, port) in FLOWS {
+                        seen[match literal.judge(direction, pod, peer, protocol, port) {
+                            Opinion::NotIsolated => 0,
+                            Opinion::Exempt => 1,
+                            Opinion::Allowed { .. } => 2,
+                            Opinion::Denied => 3,
+                        }] += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 100), "not isolated, exempt, allowed, denied: {seen:?}");
+}

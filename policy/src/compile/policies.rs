@@ -1,19 +1,19 @@
 //! NetworkPolicies: identities of pods, the policies that select them, and the rule sets that follow.
 //!
-//! Every selector is matched once per identity, not per pod; every distinct peer once, however many policies name it; and a
-//! rule set is built once for all pods that the same policies select.
+//! Every selector is matched once per identity, not per pod; every distinct peer once, however many policies name it;
+//! identities that no peer tells apart become one class, so a wide peer (all namespaces) costs a rule set as little as a
+//! narrow one; and a rule set is built once for all pods that the same policies select.
 
 use super::pods::{is_terminal, protocol};
 use crate::cluster::Cluster;
 use crate::objects::{ObjectRef, Problem, Severity, closed_rules};
 use crate::rules::{AddressRules, Block};
-use crate::rules::{Identity, PortMatch, PortRules, PortRulesIndex, RuleRef, RuleSet, RuleSets};
+use crate::rules::{Identity, PeerClass, PortMatch, PortRules, PortRulesIndex, RuleRef, RuleSet, RuleSets};
 use crate::selector::Selector;
 use crate::tables::{Direction, PolicyEntry, PolicyIndex, Tables};
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 type Labels = BTreeMap<String, String>;
 /// Namespace, and the labels that some selector reads.
@@ -31,8 +31,7 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
         tables.policies.push(PolicyEntry { namespace: namespace.as_str().into(), name: name.as_str().into() });
     }
     let groups = Groups::of(cluster, &policies, tables);
-    tables.rules =
-        Builder { policies: &policies, groups: &groups, peers: HashMap::new(), sets: HashMap::new() }.build();
+    tables.rules = Builder::new(&policies, &groups).build();
 }
 
 /// A NetworkPolicy with its selectors and ports read once.
@@ -177,12 +176,16 @@ impl Policy {
 
     /// Every selector of pods in the policy.
     fn pod_selectors(&self) -> impl Iterator<Item = &Selector> {
+        std::iter::once(&self.selector).chain(self.pods_peers().map(|peer| &peer.pods))
+    }
+
+    /// Every peer that is found by selectors.
+    fn pods_peers(&self) -> impl Iterator<Item = &PodsPeer> {
         let rules = self.to_pod.iter().chain(&self.from_pod).flatten();
-        let peers = rules.flat_map(|rule| &rule.peers).filter_map(|peer| match peer {
-            Peer::Pods(peer) => Some(&peer.pods),
+        rules.flat_map(|rule| &rule.peers).filter_map(|peer| match peer {
+            Peer::Pods(peer) => Some(peer),
             Peer::Everybody | Peer::Addresses(_) => None,
-        });
-        std::iter::once(&self.selector).chain(peers)
+        })
     }
 }
 
@@ -285,17 +288,43 @@ impl Groups {
 struct Builder<'a> {
     policies: &'a [Policy],
     groups: &'a Groups,
-    /// Peers that were matched already.
-    peers: HashMap<&'a PodsPeer, Arc<[Identity]>>,
+    /// By identity: its class among the peers.
+    class_of: Vec<PeerClass>,
+    /// The classes that each distinct peer consists of.
+    classes: HashMap<&'a PodsPeer, Vec<PeerClass>>,
+    class_count: usize,
     /// Rule sets by the policies that they are made of.
     sets: HashMap<(Direction, Vec<PolicyIndex>), u32>,
 }
 
 impl<'a> Builder<'a> {
+    /// Matches every distinct peer once and puts identities that the same peers hold into one class.
+    fn new(policies: &'a [Policy], groups: &'a Groups) -> Builder<'a> {
+        let peers: BTreeSet<&PodsPeer> = policies.iter().flat_map(Policy::pods_peers).collect();
+        let members: Vec<Vec<Identity>> = peers.iter().map(|peer| groups.matching_peer(peer)).collect();
+        let mut partition = Partition::new(groups.groups.len());
+        members.iter().for_each(|members| partition.refine(members));
+        let classes = peers.into_iter().zip(&members).map(|(peer, members)| {
+            let mut classes: Vec<PeerClass> = members.iter().map(|member| partition.class(*member)).collect();
+            classes.sort_unstable();
+            classes.dedup();
+            (peer, classes)
+        });
+        Builder {
+            policies,
+            groups,
+            classes: classes.collect(),
+            class_count: partition.sizes.len(),
+            class_of: partition.class_of,
+            sets: HashMap::new(),
+        }
+    }
+
     fn build(mut self) -> RuleSets {
         let mut built = RuleSets { identities: self.groups.of_pod.clone(), ..RuleSets::default() };
         built.from_pod = self.select(Direction::FromPod, &mut built.sets);
         built.to_pod = self.select(Direction::ToPod, &mut built.sets);
+        built.classes = self.class_of;
         built
     }
 
@@ -329,7 +358,7 @@ impl<'a> Builder<'a> {
         let mut set = RuleSet { policies: policies.to_vec(), ..RuleSet::default() };
         let mut rules: Vec<&'a Rule> = Vec::new();
         let mut everybody = BTreeSet::new();
-        let mut by_identity: BTreeMap<Identity, BTreeSet<u32>> = BTreeMap::new();
+        let mut by_class: Vec<Vec<u32>> = vec![Vec::new(); self.class_count];
         let mut blocks = Vec::new();
         for &policy in policies {
             let of_policy = self.policies[policy.0 as usize].rules(direction).unwrap_or_default();
@@ -343,8 +372,11 @@ impl<'a> Builder<'a> {
                             everybody.insert(position);
                         }
                         Peer::Pods(peer) => {
-                            for &identity in &*self.identities_of(peer) {
-                                by_identity.entry(identity).or_default().insert(position);
+                            for class in &self.classes[peer] {
+                                let rules = &mut by_class[class.0 as usize];
+                                if rules.last() != Some(&position) {
+                                    rules.push(position);
+                                }
                             }
                         }
                         Peer::Addresses(block) => blocks.push((position, block.clone())),
@@ -353,17 +385,55 @@ impl<'a> Builder<'a> {
             }
         }
         let mut interned = Interned { rules: &rules, numbers: HashMap::new(), port_rules: Vec::new() };
-        set.everybody = if everybody.is_empty() { None } else { Some(interned.number(&everybody)) };
-        set.by_identity =
-            by_identity.into_iter().map(|(identity, rules)| (identity, interned.number(&rules))).collect();
-        set.by_address = AddressRules::build(&blocks, |rules| interned.number(rules));
+        let positions = |rules: &BTreeSet<u32>| rules.iter().copied().collect();
+        set.everybody = if everybody.is_empty() { None } else { Some(interned.number(positions(&everybody))) };
+        let by_class = (0u32..).map(PeerClass).zip(by_class).filter(|(_, rules)| !rules.is_empty());
+        set.by_class = by_class.map(|(class, rules)| (class, interned.number(rules))).collect();
+        set.by_address = AddressRules::build(&blocks, |rules| interned.number(positions(rules)));
         set.port_rules = interned.port_rules;
         set
     }
+}
 
-    fn identities_of(&mut self, peer: &'a PodsPeer) -> Arc<[Identity]> {
-        let groups = self.groups;
-        self.peers.entry(peer).or_insert_with(|| groups.matching_peer(peer).into()).clone()
+/// Identities in classes, cut finer by every list of identities that is to be told apart.
+struct Partition {
+    class_of: Vec<PeerClass>,
+    /// By class.
+    sizes: Vec<u32>,
+}
+
+impl Partition {
+    /// All in one class.
+    fn new(identities: usize) -> Partition {
+        Partition { class_of: vec![PeerClass(0); identities], sizes: vec![identities as u32] }
+    }
+
+    fn class(&self, identity: Identity) -> PeerClass {
+        self.class_of[identity.0 as usize]
+    }
+
+    /// Splits the classes that lie partly in `members`, which names no identity twice.
+    fn refine(&mut self, members: &[Identity]) {
+        let mut hits: HashMap<PeerClass, u32> = HashMap::new();
+        for member in members {
+            *hits.entry(self.class(*member)).or_default() += 1;
+        }
+        let mut split: HashMap<PeerClass, PeerClass> = HashMap::new();
+        for member in members {
+            let class = self.class(*member);
+            if hits[&class] == self.sizes[class.0 as usize] {
+                continue;
+            }
+            let part = *split.entry(class).or_insert_with(|| {
+                self.sizes.push(0);
+                PeerClass(self.sizes.len() as u32 - 1)
+            });
+            self.class_of[member.0 as usize] = part;
+            self.sizes[part.0 as usize] += 1;
+        }
+        for (class, part) in split {
+            self.sizes[class.0 as usize] -= self.sizes[part.0 as usize];
+        }
     }
 }
 
@@ -375,8 +445,8 @@ struct Interned<'a> {
 }
 
 impl Interned<'_> {
-    fn number(&mut self, positions: &BTreeSet<u32>) -> PortRulesIndex {
-        let positions: Vec<u32> = positions.iter().copied().collect();
+    /// The number of the port rules of the rules at `positions`, which ascend.
+    fn number(&mut self, positions: Vec<u32>) -> PortRulesIndex {
         if let Some(&number) = self.numbers.get(&positions) {
             return number;
         }
