@@ -13,7 +13,7 @@ use crate::error::{LabError, Result};
 use crate::namespaces::anchor::NETNS_DIR;
 use crate::namespaces::{detach, internal_command, netns as namespace, own_binary};
 use crate::process::LabProcess;
-use crate::underlay;
+use crate::{underlay, wait};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::{self, File};
 use std::net::IpAddr;
@@ -24,6 +24,9 @@ use std::time::Duration;
 
 /// How long a node process may take to end after SIGTERM.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long a process may take to say who it is: it has to be loaded and to join a namespace.
+const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Name of the outside client on the underlay.
 pub(crate) const WORLD: &str = "world";
@@ -88,7 +91,10 @@ pub(crate) fn start(run_dir: &Path, node: &str, addresses: &[IpAddr], settings: 
     let mut command = internal_command("node")?;
     command.arg(run_dir).arg(node).arg(settings.tap_mode.as_str());
     detach(&mut command, log)?;
-    command.spawn().map_err(|e| LabError::io(format_args!("node {node}"), e))?;
+    let _ = fs::remove_file(pid_file(run_dir, node));
+    let mut child = command.spawn().map_err(|e| LabError::io(format_args!("node {node}"), e))?;
+    // Until its file is there, a process that starts looks like one that has ended.
+    wait::until(START_DEADLINE, || is_running(run_dir, node) || !matches!(child.try_wait(), Ok(None)));
     Ok(())
 }
 
