@@ -234,7 +234,7 @@ pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Fail
     }
 }
 
-fn failure(error: LabError) -> Failure {
+pub(super) fn failure(error: LabError) -> Failure {
     match error {
         LabError::BadInput(text) => Failure::BadInput(text),
         LabError::Failed(text) => Failure::Failed(text),

@@ -71,10 +71,20 @@ pub(crate) enum TapMode {
 
 /// Which node is asked.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  podplane status --socket /run/podplane/node.sock
+  podplane flows --node node1                       a node of the lab
+  podplane drops --node node2 --lab big -o json")]
 pub(crate) struct AskArgs {
     /// Unix socket of the node's API [default: $PODPLANE_SOCKET, else /run/podplane/node.sock]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "node")]
     socket: Option<PathBuf>,
+    /// A node of a lab, by its name
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// The lab of --node
+    #[arg(long, value_name = "L", requires = "node", default_value = lab::record::DEFAULT_NAME)]
+    lab: String,
 }
 
 /// Commands that ask a running node.
@@ -126,10 +136,14 @@ pub(crate) fn query(command: QueryCommand, context: &Context) -> Result<Answer, 
 }
 
 fn ask<T>(args: &AskArgs, question: impl Fn(&Client) -> Result<T, ClientError>) -> Result<T, Failure> {
-    question(&Client::new(socket(args))).map_err(|error| Failure::Failed(error.to_string()))
+    question(&Client::new(socket(args)?)).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-fn socket(args: &AskArgs) -> PathBuf {
+fn socket(args: &AskArgs) -> Result<PathBuf, Failure> {
+    if let Some(node) = &args.node {
+        let lab = lab::Lab::open(&args.lab).map_err(super::lab::failure)?;
+        return Ok(lab::nodes::socket(&lab.run_dir(), node));
+    }
     let of_environment = || std::env::var_os(SOCKET_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
-    args.socket.clone().or_else(of_environment).unwrap_or_else(|| DEFAULT_SOCKET.into())
+    Ok(args.socket.clone().or_else(of_environment).unwrap_or_else(|| DEFAULT_SOCKET.into()))
 }

@@ -450,6 +450,10 @@ fn wish() -> impl Strategy<Value = Wish> {
 }
 
 fn check_invariants(filled: &Filled) {
+    for object in filled.objects.iter().map(|sourced| &sourced.object) {
+        let read = objects(&serde_json::to_string(object).unwrap());
+        assert_eq!(&read[0].object, object, "a node reads what was made");
+    }
     let mut seen: BTreeSet<IpAddr> = BTreeSet::new();
     for pod in pods(filled) {
         let node =

@@ -17,12 +17,12 @@ pub(super) fn status(status: &Status) -> String {
     if config.epoch > 0 {
         rows.push(row("in force", format!("epoch {}, for {}", config.epoch, duration(config.age_ms))));
         let counts = [
-            (config.nodes, "nodes"),
-            (config.pods, "pods"),
-            (config.service_ports, "service ports"),
-            (config.policies, "network policies"),
+            (config.nodes, "node", "nodes"),
+            (config.pods, "pod", "pods"),
+            (config.service_ports, "service port", "service ports"),
+            (config.policies, "network policy", "network policies"),
         ];
-        rows.push(row("objects", counts.map(|(count, what)| format!("{count} {what}")).join(", ")));
+        rows.push(row("objects", counts.map(|(count, one, many)| counted(count, one, many)).join(", ")));
     }
     if let Some(dataplane) = &status.dataplane {
         let list =
@@ -31,8 +31,9 @@ pub(super) fn status(status: &Status) -> String {
         rows.push(row("gateways", format!("{} on {}", list(&dataplane.gateways), dataplane.host_interface)));
         rows.push(row("overlay", format!("VXLAN {}, UDP port {}", dataplane.vni, dataplane.vxlan_port)));
         rows.push(row("pod MTU", dataplane.pod_mtu.to_string()));
-        let (ports, flows, shards) = (dataplane.ports, dataplane.flows, dataplane.shards);
-        rows.push(row("carries", format!("{ports} ports, {flows} flows, {shards} shards")));
+        let (ports, flows) = (counted(dataplane.ports, "port", "ports"), counted(dataplane.flows, "flow", "flows"));
+        let shards = counted(dataplane.shards.into(), "shard", "shards");
+        rows.push(row("carries", format!("{ports} and {flows} on {shards}")));
         rows.push(row(
             "frames",
             format!(
@@ -117,6 +118,10 @@ pub(super) fn drops(drops: &[Drop]) -> String {
     let mut rows = vec![cells(["COUNT", "REASON", "EXPLANATION"])];
     rows.extend(sorted.iter().map(|drop| vec![drop.count.to_string(), drop.reason.clone(), drop.explanation.clone()]));
     columns(&rows, &[0])
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn bare(endpoint: &Endpoint) -> String {
