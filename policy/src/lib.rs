@@ -8,6 +8,7 @@
 
 pub mod cluster;
 pub mod compile;
+pub mod invariants;
 pub mod matrix;
 pub mod objects;
 mod rules;

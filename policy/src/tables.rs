@@ -136,7 +136,7 @@ pub struct ServicePortEntry {
     pub backends_v4: Arc<[Backend]>,
     /// The same for IPv6.
     pub backends_v6: Arc<[Backend]>,
-    /// Backends, of both families and sorted, that a flow may stay on: the ready ones and the serving ones.
+    /// Backends, of both families and sorted, that a flow may stay on: all for TCP and SCTP, the serving ones for UDP.
     pub listed: Arc<[Backend]>,
 }
 
@@ -225,7 +225,9 @@ impl Tables {
         backends.get(position as usize).copied()
     }
 
-    /// Whether a flow that was sent to `backend` may go on: it is still listed (ready, or serving while terminating).
+    /// Whether a flow that was sent to `backend` may go on. A TCP or SCTP connection may as long as the backend is listed at
+    /// all, so that a draining or briefly unready server finishes its work; a UDP flow, which has no end, as long as the
+    /// backend serves (S13).
     #[inline]
     pub fn is_backend(&self, service: ServicePortIndex, backend: Backend) -> bool {
         self.service_ports[service.0 as usize].listed.binary_search(&backend).is_ok()

@@ -1,8 +1,9 @@
 //! Services and their EndpointSlices: which virtual address and port leads to which backends.
 //!
 //! A backend may be chosen while its endpoint is ready. When none is ready, those that are terminating but still serving are
-//! chosen (S12, KEP-1669). A flow may stay on any backend that is ready or serving. Slices of one Service are merged, and an
-//! endpoint that stands in two of them during a move counts once (S24, KEP-752).
+//! chosen (S12, KEP-1669). A TCP or SCTP flow may stay on any backend that is listed, so that a draining or briefly unready
+//! server finishes its work; a UDP flow, which has no end, only on one that serves (S13). Slices of one Service are merged,
+//! and an endpoint that stands in two of them during a move counts once (S24, KEP-752).
 
 use super::pods::protocol;
 use crate::cluster::Cluster;
@@ -13,6 +14,7 @@ use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointSlice};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use wire::Protocol;
 
 /// Label of an EndpointSlice that names its Service (KEP-752).
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -91,19 +93,25 @@ fn service_port(
 ) -> Option<ServicePortEntry> {
     let mut ready = BTreeSet::new();
     let mut draining = BTreeSet::new();
+    let mut listed = BTreeSet::new();
+    let keeps_unserving = protocol(port.protocol.as_deref()) != Some(Protocol::UDP);
     for slice in slices {
         let Some(target) = target_port(slice, port) else { continue };
         for endpoint in slice.endpoints.iter().flatten() {
-            let set = match Condition::of(endpoint.conditions.as_ref()) {
-                Condition::Ready => &mut ready,
-                Condition::Draining => &mut draining,
-                Condition::Unready => continue,
-            };
+            let condition = Condition::of(endpoint.conditions.as_ref());
             let addresses = endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
-            set.extend(addresses.map(|addr| Backend { addr, port: target }));
+            for backend in addresses.map(|addr| Backend { addr, port: target }) {
+                match condition {
+                    Condition::Ready => ready.insert(backend),
+                    Condition::Draining => draining.insert(backend),
+                    Condition::Serving | Condition::Unready => false,
+                };
+                if keeps_unserving || !matches!(condition, Condition::Unready) {
+                    listed.insert(backend);
+                }
+            }
         }
     }
-    let listed: Arc<[Backend]> = ready.union(&draining).copied().collect();
     let of_family = |is_ipv4: bool| -> Arc<[Backend]> {
         let of_set = |set: &BTreeSet<Backend>| -> Arc<[Backend]> {
             set.iter().filter(|backend| backend.addr.is_ipv4() == is_ipv4).copied().collect()
@@ -119,7 +127,7 @@ fn service_port(
         protocol: protocol(port.protocol.as_deref())?,
         backends_v4: of_family(true),
         backends_v6: of_family(false),
-        listed,
+        listed: listed.into_iter().collect(),
     })
 }
 
@@ -139,6 +147,8 @@ enum Condition {
     Ready,
     /// Terminating and still serving.
     Draining,
+    /// Serving, but neither ready nor terminating.
+    Serving,
     Unready,
 }
 
@@ -147,10 +157,11 @@ impl Condition {
         let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
         let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(ready);
         let terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
-        match (ready, serving && terminating) {
-            (true, _) => Condition::Ready,
-            (false, true) => Condition::Draining,
-            (false, false) => Condition::Unready,
+        match (ready, serving, terminating) {
+            (true, ..) => Condition::Ready,
+            (false, true, true) => Condition::Draining,
+            (false, true, false) => Condition::Serving,
+            (false, false, _) => Condition::Unready,
         }
     }
 }

@@ -99,3 +99,385 @@ spec: {podSelector: {}, ingress: [{ports: [{port: 80}]}]}
     let names: Vec<_> = tables.isolating(ToPod, a).iter().map(|p| &*tables.policies[p.0 as usize].name).collect();
     assert_eq!(names, ["one", "two"]);
 }
+
+fn policy(name: &str, spec: &str) -> String {
+    let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n---\n"
+    )
+}
+
+const A: &str = "10.244.1.2";
+const B: &str = "10.244.2.2";
+const C: &str = "10.244.2.3";
+
+#[test]
+fn n02_two_selectors_in_one_peer_are_both_required() {
+    let spec = "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: red}}, podSelector: {matchLabels: {app: b}}}]}]}";
+    let tables = tables(&(abc() + &policy("p", spec)));
+    assert!(!tcp(&tables, ToPod, "a", B, 80), "b is in another namespace");
+    assert!(!tcp(&tables, ToPod, "a", C, 80), "c has another label");
+}
+
+#[test]
+fn n02_two_peers_are_alternatives() {
+    let spec = "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: red}}}, {podSelector: {matchLabels: {app: b}}}]}]}";
+    let tables = tables(&(abc() + &policy("p", spec)));
+    assert!(tcp(&tables, ToPod, "a", B, 80));
+    assert!(tcp(&tables, ToPod, "a", C, 80));
+}
+
+#[test]
+fn n02_an_empty_selector_is_everything_and_an_absent_namespace_selector_is_the_own_namespace() {
+    let own = tables(&(abc() + &policy("p", "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}")));
+    assert!(tcp(&own, ToPod, "a", B, 80));
+    assert!(!tcp(&own, ToPod, "a", C, 80));
+    let all = tables(&(abc() + &policy("p", "{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}]}]}")));
+    assert!(tcp(&all, ToPod, "a", B, 80));
+    assert!(tcp(&all, ToPod, "a", C, 80));
+    assert!(!tcp(&all, ToPod, "a", "192.0.2.1", 80), "the outside is in no namespace");
+}
+
+#[test]
+fn n02_no_rules_forbid_and_an_empty_rule_allows() {
+    let none = tables(&(abc() + &policy("p", "{podSelector: {}, ingress: []}")));
+    assert!(!tcp(&none, ToPod, "a", B, 80));
+    let everyone = tables(&(abc() + &policy("p", "{podSelector: {}, ingress: [{}]}")));
+    assert!(tcp(&everyone, ToPod, "a", B, 80));
+    assert!(tcp(&everyone, ToPod, "a", "192.0.2.1", 80));
+    let empty_from = tables(&(abc() + &policy("p", "{podSelector: {}, ingress: [{from: []}]}")));
+    assert!(tcp(&empty_from, ToPod, "a", "192.0.2.1", 80));
+}
+
+#[test]
+fn n02_match_expressions_select_pods() {
+    let spec = "{podSelector: {matchExpressions: [{key: app, operator: In, values: [a, z]}]}, ingress: [{from: [{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [b]}, {key: gone, operator: DoesNotExist}]}, namespaceSelector: {matchExpressions: [{key: team, operator: Exists}]}}]}]}";
+    let tables = tables(&(abc() + &policy("p", spec)));
+    assert!(tcp(&tables, ToPod, "a", C, 80));
+    assert!(!tcp(&tables, ToPod, "a", B, 80));
+    assert!(tcp(&tables, ToPod, "b", C, 80), "b is not selected");
+}
+
+#[test]
+fn n02_a_namespace_is_found_by_its_name_even_without_an_object() {
+    let spec = "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: lost}}}]}]}";
+    let lost = pod("lost/d", "", "node2", &["10.244.2.4"]);
+    let tables = tables(&(abc() + &lost + &policy("p", spec)));
+    assert!(tcp(&tables, ToPod, "a", "10.244.2.4", 80));
+    assert!(!tcp(&tables, ToPod, "a", C, 80));
+}
+
+#[test]
+fn n03_egress_is_affected_only_by_egress_rules_or_a_policy_type() {
+    let ingress_only = tables(&(abc() + &policy("p", "{podSelector: {}}")));
+    assert!(!tcp(&ingress_only, ToPod, "a", B, 80));
+    assert!(tcp(&ingress_only, FromPod, "a", B, 80));
+    let both = tables(&(abc() + &policy("p", "{podSelector: {}, egress: [{ports: [{port: 443}]}]}")));
+    assert!(!tcp(&both, ToPod, "a", B, 80));
+    assert!(!tcp(&both, FromPod, "a", B, 80));
+    assert!(tcp(&both, FromPod, "a", B, 443));
+    let egress_only = tables(&(abc() + &policy("p", "{podSelector: {}, policyTypes: [Egress]}")));
+    assert!(tcp(&egress_only, ToPod, "a", B, 80));
+    assert!(!tcp(&egress_only, FromPod, "a", B, 80));
+}
+
+#[test]
+fn n04_an_ip_block_matches_pods_nodes_and_the_outside_except_its_exceptions() {
+    let spec =
+        "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.244.2.2/32, 172.30.0.11/32]}}]}]}";
+    let tables = tables(&(abc() + &policy("p", spec)));
+    assert!(!tcp(&tables, FromPod, "a", B, 80));
+    assert!(tcp(&tables, FromPod, "a", C, 80));
+    assert!(!tcp(&tables, FromPod, "a", "172.30.0.11", 80));
+    assert!(tcp(&tables, FromPod, "a", "172.30.0.12", 80));
+    assert!(tcp(&tables, FromPod, "a", "255.255.255.255", 80));
+    assert!(!tcp(&tables, FromPod, "a", "2001:db8::1", 80), "another family");
+}
+
+#[test]
+fn n05_a_named_port_is_resolved_by_each_destination_pod() {
+    let renamed = pod("d", "app: d", "node2", &["10.244.2.4"]).replace("containerPort: 8080", "containerPort: 9090");
+    let spec = "{podSelector: {}, ingress: [{ports: [{port: http}]}], egress: [{ports: [{port: http}]}]}";
+    let tables = tables(&(abc() + &renamed + &policy("p", spec)));
+    assert!(tcp(&tables, FromPod, "a", B, 8080));
+    assert!(!tcp(&tables, FromPod, "a", B, 9090));
+    assert!(tcp(&tables, FromPod, "a", "10.244.2.4", 9090));
+    assert!(!tcp(&tables, FromPod, "a", "10.244.2.4", 8080));
+    assert!(tcp(&tables, ToPod, "d", A, 9090));
+    assert!(!tcp(&tables, ToPod, "d", A, 8080));
+    assert!(!tcp(&tables, FromPod, "a", "192.0.2.1", 8080), "the outside names no ports");
+}
+
+#[test]
+fn n06_an_end_port_opens_a_range_with_both_ends() {
+    let spec = "{podSelector: {}, ingress: [{ports: [{port: 100, endPort: 200}, {port: 65535}]}]}";
+    let tables = tables(&(abc() + &policy("p", spec)));
+    for (port, allowed) in [(99, false), (100, true), (150, true), (200, true), (201, false), (65535, true)] {
+        assert_eq!(tcp(&tables, ToPod, "a", B, port), allowed, "port {port}");
+    }
+}
+
+#[test]
+fn n07_sctp_and_udp_are_protocols_of_their_own_and_tcp_is_the_default() {
+    let spec = "{podSelector: {}, ingress: [{ports: [{port: 80}, {port: 81, protocol: SCTP}, {protocol: UDP}]}]}";
+    let tables = tables(&(abc() + &policy("p", spec)));
+    let a = tables.find_pod("default", "a").expect("a");
+    let check = |protocol, port| tables.check(ToPod, a, addr(B), protocol, port).allowed;
+    assert!(check(Protocol::TCP, 80) && !check(Protocol::SCTP, 80));
+    assert!(check(Protocol::SCTP, 81) && !check(Protocol::TCP, 81));
+    assert!(check(Protocol::UDP, 80) && check(Protocol::UDP, 1));
+    assert!(!check(Protocol::ICMP, 0), "rules with ports speak of TCP, UDP and SCTP");
+}
+
+#[test]
+fn n09_each_end_of_a_connection_is_judged_for_itself() {
+    let policies = policy("out", "{podSelector: {matchLabels: {app: a}}, policyTypes: [Egress]}")
+        + &policy(
+            "in",
+            "{podSelector: {matchLabels: {app: b}}, ingress: [{from: [{podSelector: {matchLabels: {app: a}}}]}]}",
+        );
+    let tables = tables(&(abc() + &policies));
+    assert!(!tcp(&tables, FromPod, "a", B, 80));
+    assert!(tcp(&tables, ToPod, "b", A, 80));
+}
+
+#[test]
+fn n10_a_node_reaches_its_own_pods_from_its_address_and_from_the_gateway() {
+    let tables = tables(&(abc() + &policy("p", "{podSelector: {}, policyTypes: [Ingress, Egress]}")));
+    for own in ["172.30.0.11", "fd00:172:30::11", "10.244.1.1", "fd00:10:244:1::1"] {
+        assert!(tcp(&tables, ToPod, "a", own, 80), "{own}");
+        assert!(!tcp(&tables, FromPod, "a", own, 80), "the other direction is not exempt: {own}");
+    }
+    assert!(!tcp(&tables, ToPod, "a", "172.30.0.12", 80), "another node");
+    assert!(!tcp(&tables, ToPod, "a", "10.244.2.1", 80), "another node's gateway");
+}
+
+#[test]
+fn n11_a_pod_of_the_host_network_is_its_node() {
+    let host = pod("h", "app: h", "node2", &["172.30.0.12"]).replace("nodeName:", "hostNetwork: true, nodeName:");
+    let spec = "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}";
+    let by_label = tables(&(abc() + &host + &policy("p", spec)));
+    assert!(!tcp(&by_label, ToPod, "a", "172.30.0.12", 80), "selectors do not find it");
+    assert!(tcp(&by_label, ToPod, "b", "172.30.0.12", 80), "b runs on that node");
+    assert!(tcp(&by_label, ToPod, "h", "192.0.2.1", 80), "it is not isolated");
+    let spec = "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 172.30.0.12/32}}]}]}";
+    let by_block = tables(&(abc() + &host + &policy("p", spec)));
+    assert!(tcp(&by_block, ToPod, "a", "172.30.0.12", 80));
+}
+
+#[test]
+fn n12_a_pod_reaches_itself() {
+    let tables = tables(&(abc() + &policy("p", "{podSelector: {}, policyTypes: [Ingress, Egress]}")));
+    assert!(tcp(&tables, ToPod, "a", A, 80));
+    assert!(tcp(&tables, FromPod, "a", "fd00:10:244:1::2", 80));
+}
+
+#[test]
+fn n16_a_rule_with_an_unknown_field_matches_nothing_and_the_others_stand() {
+    let spec = "{podSelector: {}, ingress: [{ports: [{port: 80}], fromDomains: [x]}, {ports: [{port: 81}]}]}";
+    let parsed = parse("test.yaml", &(NODES.to_owned() + &abc() + &policy("p", spec)));
+    let problems: Vec<String> = parsed.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "test.yaml: NetworkPolicy default/p: spec.ingress[0].fromDomains: unknown field: spec.ingress[0] matches nothing"
+        ]
+    );
+    let (tables, problems) = compile(&Cluster::from_objects(parsed.objects).0, 1);
+    assert_eq!(problems, []);
+    assert!(!tcp(&tables, ToPod, "a", B, 80));
+    assert!(tcp(&tables, ToPod, "a", B, 81));
+}
+
+#[test]
+fn n16_an_unknown_field_outside_the_rules_closes_the_whole_policy() {
+    let spec = "{podSelector: {}, tier: admin, ingress: [{}]}";
+    let parsed = parse("test.yaml", &(NODES.to_owned() + &abc() + &policy("p", spec)));
+    assert_eq!(parsed.problems.len(), 1);
+    let (tables, _) = compile(&Cluster::from_objects(parsed.objects).0, 1);
+    assert!(!tcp(&tables, ToPod, "a", B, 80));
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_closes_the_rule_when_it_comes_without_validation() {
+    let parsed = parse("test.yaml", &(NODES.to_owned() + &abc() + &policy("p", "{podSelector: {}, ingress: [{}]}")));
+    let mut objects = parsed.objects;
+    let Some(crate::objects::Object::NetworkPolicy(policy)) = objects.last_mut().map(|last| &mut last.object) else {
+        panic!("the policy is the last object");
+    };
+    let spec = std::sync::Arc::make_mut(policy).spec.as_mut().expect("a spec");
+    let block = k8s_openapi::api::networking::v1::IPBlock { cidr: "10.0.0.0/99".into(), except: None };
+    spec.ingress.as_mut().expect("rules")[0].from =
+        Some(vec![k8s_openapi::api::networking::v1::NetworkPolicyPeer { ip_block: Some(block), ..Default::default() }]);
+    let (tables, problems) = compile(&Cluster::from_objects(objects).0, 1);
+    assert!(problems[0].to_string().contains("spec.ingress[0].from[0].ipBlock.cidr"), "{}", problems[0]);
+    assert!(!tcp(&tables, ToPod, "a", B, 80));
+}
+
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 10.96.0.5, clusterIPs: [10.96.0.5, 'fd00:10:96::5'], ports: [{name: http, port: 80, targetPort: http}, {name: dns, port: 53, protocol: UDP}]}
+---
+";
+
+/// An EndpointSlice of Service web; each endpoint is an address and its conditions as flow YAML.
+fn slice(name: &str, family: &str, port: u16, endpoints: &[(&str, &str)]) -> String {
+    let endpoints: Vec<String> = endpoints
+        .iter()
+        .map(|(addr, conditions)| format!("{{addresses: ['{addr}'], conditions: {{{conditions}}}}}"))
+        .collect();
+    format!(
+        "apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, labels: {{kubernetes.io/service-name: web}}}}
+addressType: {family}
+ports: [{{name: http, port: {port}, protocol: TCP}}, {{name: dns, port: 5353, protocol: UDP}}]
+endpoints: [{}]
+---
+",
+        endpoints.join(", ")
+    )
+}
+
+/// The backends of 10.96.0.5:80 as `address:port`.
+fn backends(tables: &Tables) -> Vec<String> {
+    let service = tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80).expect("the Service");
+    let entry = &tables.service_ports[service.0 as usize];
+    entry.backends_v4.iter().map(|backend| format!("{}:{}", backend.addr, backend.port)).collect()
+}
+
+#[test]
+fn s01_a_cluster_ip_and_port_lead_to_the_ready_endpoints_and_a_flow_keeps_its_backend() {
+    let slice = slice("s", "IPv4", 8080, &[(A, "ready: true"), (B, ""), (C, "ready: false")]);
+    let tables = tables(&(abc() + SERVICE + &slice));
+    assert_eq!(backends(&tables), ["10.244.1.2:8080", "10.244.2.2:8080"]);
+    let service = tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80).expect("the Service");
+    assert_eq!(tables.find_service(addr("10.96.0.5"), Protocol::UDP, 80), None);
+    assert!(tables.is_virtual(addr("10.96.0.5")) && !tables.is_virtual(addr(A)));
+    let chosen: std::collections::HashSet<_> = (0..64u64)
+        .map(|flow| tables.choose_backend(service, addr("10.96.0.5"), flow.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
+    assert_eq!(chosen.len(), 2, "flows spread over the backends");
+    for backend in chosen.into_iter().flatten() {
+        assert!(tables.is_backend(service, backend));
+    }
+    let dns = tables.find_service(addr("10.96.0.5"), Protocol::UDP, 53).expect("the second port");
+    assert_eq!(tables.service_ports[dns.0 as usize].backends_v4[0].port, 5353);
+}
+
+#[test]
+fn s06_headless_and_external_name_services_have_no_virtual_address() {
+    let services = "
+{apiVersion: v1, kind: Service, metadata: {name: headless}, spec: {clusterIP: None, ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: outside}, spec: {type: ExternalName, externalName: example.com}}
+---
+";
+    assert!(tables(&(abc() + services)).service_ports.is_empty());
+}
+
+#[test]
+fn s11_a_service_without_endpoints_is_found_but_has_no_backend() {
+    let tables = tables(&(abc() + SERVICE));
+    let service = tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80).expect("the Service");
+    assert_eq!(tables.choose_backend(service, addr("10.96.0.5"), 7), None);
+}
+
+#[test]
+fn s12_terminating_endpoints_are_chosen_only_when_none_is_ready_and_they_still_serve() {
+    let draining = "ready: false, serving: true, terminating: true";
+    let gone = "ready: false, serving: false, terminating: true";
+    let mixed = tables(&(abc() + SERVICE + &slice("s", "IPv4", 80, &[(A, "ready: true"), (B, draining), (C, gone)])));
+    assert_eq!(backends(&mixed), ["10.244.1.2:80"]);
+    let service = mixed.find_service(addr("10.96.0.5"), Protocol::TCP, 80).expect("the Service");
+    let backend = crate::tables::Backend { addr: addr(B), port: 80 };
+    assert!(mixed.is_backend(service, backend), "a running flow may finish on a draining backend");
+    let backend = crate::tables::Backend { addr: addr(C), port: 5353 };
+    let dns = mixed.find_service(addr("10.96.0.5"), Protocol::UDP, 53).expect("the UDP port");
+    assert!(!mixed.is_backend(dns, backend), "a UDP flow leaves a backend that does not serve");
+    let all = tables(&(abc() + SERVICE + &slice("s", "IPv4", 80, &[(B, draining), (C, gone)])));
+    assert_eq!(backends(&all), ["10.244.2.2:80"]);
+    let unready = "ready: false, serving: true, terminating: false";
+    assert!(backends(&tables(&(abc() + SERVICE + &slice("s", "IPv4", 80, &[(B, unready)])))).is_empty());
+}
+
+#[test]
+fn s22_each_family_of_a_dual_stack_service_has_its_own_backends() {
+    let slices = slice("four", "IPv4", 80, &[(A, "")]) + &slice("six", "IPv6", 80, &[("fd00:10:244:2::2", "")]);
+    let tables = tables(&(abc() + SERVICE + &slices));
+    let service = tables.find_service(addr("fd00:10:96::5"), Protocol::TCP, 80).expect("the Service");
+    assert_eq!(tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80), Some(service));
+    let chosen = |vip| tables.choose_backend(service, addr(vip), 1).map(|backend| backend.addr);
+    assert_eq!(chosen("10.96.0.5"), Some(addr(A)));
+    assert_eq!(chosen("fd00:10:96::5"), Some(addr("fd00:10:244:2::2")));
+}
+
+#[test]
+fn s23_a_target_port_may_differ_per_slice_and_endpoints_may_lie_outside_the_cluster() {
+    let slices = slice("one", "IPv4", 8080, &[(A, "")]) + &slice("two", "IPv4", 9090, &[("203.0.113.7", "")]);
+    let tables = tables(&(abc() + SERVICE + &slices));
+    assert_eq!(backends(&tables), ["10.244.1.2:8080", "203.0.113.7:9090"]);
+}
+
+#[test]
+fn s24_an_endpoint_in_two_slices_counts_once_and_many_slices_are_one_service() {
+    let many: Vec<String> = (0..1500u32).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string()).collect();
+    let slices: Vec<String> = many
+        .chunks(100)
+        .enumerate()
+        .map(|(index, chunk)| {
+            let endpoints: Vec<_> = chunk.iter().map(|addr| (addr.as_str(), "")).collect();
+            slice(&format!("s{index}"), "IPv4", 80, &endpoints)
+        })
+        .collect();
+    let moved = slice("moved", "IPv4", 80, &[("10.0.0.7", ""), ("10.0.0.8", "")]);
+    let tables = tables(&(abc() + SERVICE + &slices.concat() + &moved));
+    assert_eq!(backends(&tables).len(), 1500);
+}
+
+#[test]
+fn two_pods_with_one_address_leave_the_first_one_alone_and_name_both() {
+    let yaml = pod("first", "", "node1", &["10.244.1.9"]) + &pod("later", "", "node1", &["10.244.1.9"]);
+    let (cluster, problems) = Cluster::from_objects(parse("test.yaml", &yaml).objects);
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "test.yaml: Pod default/later: status.podIPs: 10.244.1.9 is already used by Pod default/first in test.yaml (document 1)"
+        ]
+    );
+    assert_eq!(cluster.pods.len(), 1);
+}
+
+#[test]
+fn an_object_defined_twice_stays_as_first_defined() {
+    let yaml =
+        pod("first", "app: first", "node1", &["10.244.1.9"]) + &pod("first", "app: second", "node1", &["10.244.1.10"]);
+    let (cluster, problems) = Cluster::from_objects(parse("test.yaml", &yaml).objects);
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].document, 2);
+    let (tables, _) = compile(&cluster, 1);
+    assert!(tables.owner(addr("10.244.1.9")).is_some() && tables.owner(addr("10.244.1.10")).is_none());
+}
+
+#[test]
+fn an_ended_pod_owns_nothing_and_its_address_may_be_used_again() {
+    let ended = pod("first", "", "node1", &["10.244.1.9"]).replace("status: {", "status: {phase: Succeeded, ");
+    let tables = tables(&(ended + &pod("later", "", "node1", &["10.244.1.9"])));
+    assert_eq!(tables.pods.len(), 1);
+    assert_eq!(tables.owner(addr("10.244.1.9")), tables.find_pod("default", "later").map(crate::tables::Owner::Pod));
+}
+
+#[test]
+fn nodes_with_overlapping_pod_cidrs_are_told_apart_by_refusing_the_later_one() {
+    let yaml = NODES.replace("10.244.2.0/24", "10.244.1.128/25");
+    let (cluster, problems) = Cluster::from_objects(parse("test.yaml", &yaml).objects);
+    assert_eq!(cluster.nodes.len(), 1);
+    assert!(
+        problems[0].to_string().contains("10.244.1.128/25 overlaps 10.244.1.0/24 of Node node1"),
+        "{}",
+        problems[0]
+    );
+}

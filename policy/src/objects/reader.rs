@@ -147,6 +147,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
             Value::String(value) => visitor.visit_string(value),
+            // YAML reads y, no, on, 1.10 as something else, here as in Kubernetes.
+            Value::Bool(_) | Value::Number(_) => Err(Error(format!("{}: put it in quotes", self.mismatch(&visitor)))),
             _ => Err(self.mismatch(&visitor)),
         }
     }
