@@ -28,6 +28,7 @@ pub mod probe;
 mod process;
 pub mod record;
 pub mod server;
+pub mod sim;
 pub mod status;
 pub mod underlay;
 mod wait;

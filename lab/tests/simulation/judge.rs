@@ -1,0 +1,109 @@
+//! Holds every delivery of a simulation against the reference model.
+
+use crate::model::{Model, Protocol};
+use lab::sim::{Delivery, Place};
+use std::net::IpAddr;
+use std::time::Duration;
+use wire::{IcmpKind, Instant, L4, Packet};
+
+/// Servers listen below, clients send from here up.
+const CLIENT_PORTS_START: u16 = 32_768;
+
+/// The models that were in force, each with the time from which on.
+pub(crate) struct Judge {
+    history: Vec<(Instant, Model)>,
+    /// How long a packet may be under way between the two ends that judge it.
+    flight_max: Duration,
+    /// Deliveries that were judged.
+    pub(crate) judged: u64,
+}
+
+/// One direction of a conversation, as its opener sent it.
+struct Opening {
+    from: IpAddr,
+    to: IpAddr,
+    protocol: Protocol,
+    port: u16,
+    is_reply: bool,
+}
+
+impl Judge {
+    pub(crate) fn new(flight_max: Duration) -> Judge {
+        Judge { history: Vec::new(), flight_max, judged: 0 }
+    }
+
+    /// `model` is in force from `at` on.
+    pub(crate) fn change(&mut self, at: Instant, model: Model) {
+        self.history.push((at, model));
+    }
+
+    /// The model in force.
+    pub(crate) fn current(&self) -> &Model {
+        &self.history.last().expect("a model is in force").1
+    }
+
+    /// Objects if a pod got a packet that the model forbids.
+    pub(crate) fn check(&mut self, delivery: &Delivery<'_>) -> Result<(), String> {
+        if delivery.is_answer || matches!(delivery.to, Place::Node(_)) {
+            return Ok(());
+        }
+        let Ok(packet) = Packet::check(delivery.frame.bytes()) else { return Ok(()) };
+        let Some(opening) = opening(&packet) else { return Ok(()) };
+        let is_cluster = |model: &Model| model.pod_at(packet.src).is_some() || model.is_virtual(packet.src);
+        if !self.history.iter().any(|(_, model)| is_cluster(model)) {
+            // From a node or its gateway address (a pod that reaches itself through its Service): not the model's matter.
+            return Ok(());
+        }
+        self.judged += 1;
+        // The end that delivers judges now; the other end has judged at most one flight ago.
+        let current = self.current();
+        let recent = || {
+            let begin = self.history.iter().rposition(|(from, _)| *from + self.flight_max < delivery.at).unwrap_or(0);
+            self.history[begin..].iter().map(|(_, model)| model)
+        };
+        let Opening { from, to, protocol, port, is_reply } = opening;
+        let allowed = if is_reply {
+            // What a backend that is no longer listed still says is let through, until the client speaks and learns of it.
+            let listed = self.history.iter().filter_map(|(_, model)| model.backends(to, protocol, port)).flatten();
+            let targets: Vec<_> = if current.is_virtual(to) { listed.collect() } else { vec![(to, port)] };
+            targets.iter().any(|(to, port)| {
+                current.egress(from, *to, protocol, *port)
+                    && recent().any(|model| model.ingress(from, *to, protocol, *port))
+            })
+        } else {
+            current.ingress(from, to, protocol, port) && recent().any(|model| model.egress(from, to, protocol, port))
+        };
+        // What is left of a connection whose client gave up (its Service's backend went) is nobody's conversation any more. It
+        // passes as if the server opened it; without payload it does no more than to end the connection on both sides.
+        let server_opens = |model: &Model| model.allows(to, from, protocol, client_port(&packet));
+        if allowed || packet.payload_len_bytes() == 0 && recent().any(server_opens) {
+            return Ok(());
+        }
+        Err(format!("{:?}: {} got a packet that the model forbids: {packet:?}", delivery.at, delivery.to))
+    }
+}
+
+fn client_port(packet: &Packet) -> u16 {
+    match packet.l4 {
+        L4::Tcp { src_port, dst_port, .. } | L4::Udp { src_port, dst_port } => src_port.max(dst_port),
+        _ => 0,
+    }
+}
+
+/// What the model is asked about a packet; `None` for what is no conversation (errors, neighbor discovery) and for later
+/// fragments, whose first one was judged.
+fn opening(packet: &Packet) -> Option<Opening> {
+    let icmp = |is_reply| (Protocol::Icmp, 0, 0, is_reply);
+    let ports = |protocol, src: u16, dst: u16| (protocol, src, dst, dst >= CLIENT_PORTS_START);
+    let (protocol, src_port, dst_port, is_reply) = match packet.l4 {
+        L4::Tcp { src_port, dst_port, .. } => ports(Protocol::Tcp, src_port, dst_port),
+        L4::Udp { src_port, dst_port } => ports(Protocol::Udp, src_port, dst_port),
+        L4::Icmp { meaning: IcmpKind::EchoRequest { .. }, .. } => icmp(false),
+        L4::Icmp { meaning: IcmpKind::EchoReply { .. }, .. } => icmp(true),
+        _ => return None,
+    };
+    Some(match is_reply {
+        true => Opening { from: packet.dst, to: packet.src, protocol, port: src_port, is_reply },
+        false => Opening { from: packet.src, to: packet.dst, protocol, port: dst_port, is_reply },
+    })
+}
