@@ -43,13 +43,18 @@ fn can_run(what: &str, result: Result<(), String>) -> bool {
 }
 
 /// Polls `condition` until it gives a value; panics with `what` when `limit` has passed.
-pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    wait_until(limit, condition).unwrap_or_else(|| panic!("waited {limit:?} for: {what}"))
+}
+
+/// Polls `condition` until it gives a value or `limit` has passed.
+pub fn wait_until<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
-        if let Some(value) = condition() {
+        let value = condition();
+        if value.is_some() || Instant::now() >= deadline {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {limit:?} for: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
