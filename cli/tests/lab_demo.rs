@@ -126,3 +126,36 @@ fn places_are_found_by_name_and_by_address() {
         assert_eq!(output.status.code(), Some(2), "{place}: {}", support::text(&output.stderr));
     }
 }
+
+#[test]
+fn every_protocol_keeps_the_pod_address_of_the_client() {
+    if !labs_can_run() {
+        return;
+    }
+    let pod = |name: &str, node: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: {node}\n  containers:\n  - name: c\n    \
+             image: none\n    ports:\n    - {{containerPort: 7000}}\n    - {{containerPort: 7000, protocol: UDP}}\n    \
+             - {{containerPort: 7000, protocol: SCTP}}\n---\n"
+        )
+    };
+    let lab = Lab::up(&(pod("client", "node1") + &pod("near", "node1") + &pod("far", "node2")), &[]);
+    for server in ["default/near", "default/far"] {
+        for ipv6 in [false, true] {
+            let address = lab.address(server, ipv6);
+            let host = if ipv6 { format!("[{address}]") } else { address.clone() };
+            for protocol in ["tcp", "udp", "sctp"] {
+                let to = format!("{host}:7000");
+                let report = lab.json("probe", &["--from", "default/client", "--to", &to, "--protocol", protocol]);
+                assert_eq!(report["outcome"], "connected", "{report:#}");
+                assert_eq!(report["server"], server, "{report:#}");
+                assert_eq!(report["client_ip"], lab.address("default/client", ipv6).as_str(), "{report:#}");
+                let closed = format!("{host}:7001");
+                let report = lab.json("probe", &["--from", "default/client", "--to", &closed, "--protocol", protocol]);
+                assert_eq!(report["outcome"], "refused", "{report:#}");
+            }
+            let echo = lab.json("probe", &["--from", "default/client", "--to", &address, "--protocol", "icmp"]);
+            assert_eq!(echo["outcome"], "connected", "{echo:#}");
+        }
+    }
+}

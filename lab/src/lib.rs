@@ -27,6 +27,7 @@ mod pods;
 pub mod probe;
 mod process;
 pub mod record;
+mod sctp;
 pub mod server;
 pub mod sim;
 pub mod status;

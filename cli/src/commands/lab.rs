@@ -12,7 +12,7 @@ use lab::{Changed, Lab, Manifest, UpOptions};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -301,9 +301,8 @@ fn capture(args: CaptureArgs) -> Result<Answer, Failure> {
         let file = File::create(&path).map_err(|e| Failure::BadInput(format!("{}: {e}", path.display())))?;
         command.stdout(Stdio::from(file));
     }
-    let status = command.status().map_err(|e| Failure::Failed(format!("cannot enter the lab: {e}")))?;
-    // Ending a capture with Ctrl-C is how it ends.
-    Ok(if status.success() || status.signal() == Some(2) { Answer::Yes } else { Answer::No })
+    // Becomes tcpdump, so that Ctrl-C and kill reach it and its exit code is ours.
+    Err(Failure::Failed(format!("cannot enter the lab: {}", command.exec())))
 }
 
 fn logs(args: LogsArgs) -> Result<Answer, Failure> {

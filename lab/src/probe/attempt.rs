@@ -2,6 +2,7 @@
 
 use super::{Answer, Outcome, ProbeProtocol, icmp};
 use crate::error::{LabError, Result};
+use crate::sctp;
 use crate::server::Sighting;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -33,9 +34,7 @@ pub fn attempt(
         ProbeProtocol::Tcp => tcp(target, source, deadline),
         ProbeProtocol::Udp => udp(target, source, deadline),
         ProbeProtocol::Icmp => icmp::echo(target.ip(), source, deadline),
-        ProbeProtocol::Sctp => {
-            return Err(LabError::Failed("sctp: not supported by this kernel".into()));
-        }
+        ProbeProtocol::Sctp => sctp::probe::connect(target, source, deadline),
     };
     let (outcome, sighting, rtt) = match result {
         Ok((sighting, answered)) => (Outcome::Connected, sighting, Some(answered.duration_since(started))),
@@ -54,13 +53,14 @@ fn outcome_of(error: &io::Error) -> Result<Outcome> {
             Outcome::Unreachable
         }
         Some(Errno::ETIMEDOUT | Errno::EAGAIN | Errno::EINPROGRESS) => Outcome::Timeout,
+        _ if error.kind() == io::ErrorKind::ConnectionRefused => Outcome::Refused,
         _ if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => Outcome::Timeout,
         _ => return Err(LabError::Failed(format!("probe: {error}"))),
     })
 }
 
 /// Time left; an error once it is up, because a socket takes a timeout of zero for none.
-pub(super) fn left(deadline: Instant) -> io::Result<Duration> {
+pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
         left => Ok(left),

@@ -2,12 +2,13 @@
 //!
 //! TCP connects and sends an HTTP request that the built-in test server, and any web server, answers; whoever accepts the
 //! connection counts as connected. UDP sends a datagram until an answer comes (a datagram alone proves nothing). ICMP sends
-//! an echo request.
+//! an echo request, SCTP makes an association (our own, since few kernels have SCTP).
 
 mod attempt;
 mod icmp;
 
 pub use attempt::attempt;
+pub(crate) use attempt::left;
 
 use crate::error::{LabError, Result};
 use crate::server::{ServerProtocol, Sighting};

@@ -10,14 +10,15 @@
 //! | `podplane-sink` and then bytes | after the client's end of stream: one line with [`Received`] |
 //! | any other line, or nothing for [`PATIENCE`] | the line; the connection stays, more lines are answered |
 //!
-//! UDP: any datagram is answered by one datagram with the line; `podplane-source N` by one of N bytes. SCTP: the first data
-//! of an association is answered by the line.
+//! UDP: any datagram is answered by one datagram with the line; `podplane-source N` by one of N bytes. SCTP: each message of
+//! an association is answered by the line.
 
 pub mod pattern;
 mod tcp;
 mod udp;
 
 use crate::error::LabError;
+use crate::sctp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
@@ -117,7 +118,7 @@ pub struct Received {
 }
 
 impl Sighting {
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let mut line = serde_json::to_string(self).expect("a sighting is plain data");
         line.push('\n');
         line
@@ -131,10 +132,18 @@ pub fn start(identity: &Identity, ports: &[ListenPort]) -> Vec<(ListenPort, io::
         let started = match port.protocol {
             ServerProtocol::Tcp => tcp::start(identity.clone(), port.port),
             ServerProtocol::Udp => udp::start(identity, port.port),
-            ServerProtocol::Sctp => Err(io::Error::other("SCTP is not supported by this kernel")),
+            // One raw socket serves all ports.
+            ServerProtocol::Sctp => continue,
         };
         if let Err(error) = started {
             failed.push((*port, error));
+        }
+    }
+    let sctp: Vec<ListenPort> = ports.iter().copied().filter(|port| port.protocol == ServerProtocol::Sctp).collect();
+    if !sctp.is_empty() {
+        let numbers: Vec<u16> = sctp.iter().map(|port| port.port).collect();
+        if let Err(error) = sctp::server::start(identity, &numbers) {
+            failed.push((sctp[0], error));
         }
     }
     failed
