@@ -73,10 +73,16 @@ impl Judge {
         } else {
             current.ingress(from, to, protocol, port) && recent().any(|model| model.egress(from, to, protocol, port))
         };
-        // What is left of a connection whose client gave up (its Service's backend went) is nobody's conversation any more. It
-        // passes as if the server opened it; without payload it does no more than to end the connection on both sides.
-        let server_opens = |model: &Model| model.allows(to, from, protocol, client_port(&packet));
-        if allowed || packet.payload_len_bytes() == 0 && recent().any(server_opens) {
+        // What is left of a connection that one end gave up (its Service's backend went, its flow expired) is nobody's
+        // conversation any more, and each end may take it for one that the other opens. Without payload it does no more than to
+        // end the connection on both sides.
+        let client_port = client_port(&packet);
+        let server_lets =
+            |model: &Model| model.ingress(from, to, protocol, port) || model.egress(to, from, protocol, client_port);
+        let client_lets =
+            |model: &Model| model.egress(from, to, protocol, port) || model.ingress(to, from, protocol, client_port);
+        let is_leftover = packet.payload_len_bytes() == 0 && recent().any(server_lets) && recent().any(client_lets);
+        if allowed || is_leftover {
             return Ok(());
         }
         Err(format!("{:?}: {} got a packet that the model forbids: {packet:?}", delivery.at, delivery.to))
