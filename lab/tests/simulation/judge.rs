@@ -37,6 +37,12 @@ impl Judge {
         self.history.push((at, model));
     }
 
+    /// Whether `addr` was another pod's before.
+    fn has_new_owner(&self, addr: IpAddr) -> bool {
+        let owner = self.current().pod_at(addr).map(|pod| &pod.name);
+        self.history.iter().filter_map(|(_, model)| model.pod_at(addr)).any(|pod| Some(&pod.name) != owner)
+    }
+
     /// The model in force.
     pub(crate) fn current(&self) -> &Model {
         &self.history.last().expect("a model is in force").1
@@ -75,13 +81,14 @@ impl Judge {
         };
         // What is left of a connection that one end gave up (its Service's backend went, its flow expired) is nobody's
         // conversation any more, and each end may take it for one that the other opens. Without payload it does no more than to
-        // end the connection on both sides.
+        // end the connection on both sides; with payload it is what peers of a pod that is gone still send to its address.
         let client_port = client_port(&packet);
         let server_lets =
             |model: &Model| model.ingress(from, to, protocol, port) || model.egress(to, from, protocol, client_port);
         let client_lets =
             |model: &Model| model.egress(from, to, protocol, port) || model.ingress(to, from, protocol, client_port);
-        let is_leftover = packet.payload_len_bytes() == 0 && recent().any(server_lets) && recent().any(client_lets);
+        let harmless = packet.payload_len_bytes() == 0 || self.has_new_owner(from) || self.has_new_owner(to);
+        let is_leftover = harmless && recent().any(server_lets) && recent().any(client_lets);
         if allowed || is_leftover {
             return Ok(());
         }

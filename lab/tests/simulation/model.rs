@@ -24,6 +24,7 @@ impl Protocol {
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
     pub(crate) namespace: String,
+    pub(crate) name: String,
     pub(crate) node: String,
     pub(crate) addresses: Vec<IpAddr>,
     labels: Labels,
@@ -189,6 +190,7 @@ fn pod(object: &Value) -> Pod {
     });
     Pod {
         namespace: text(&object["metadata"]["namespace"]),
+        name: text(&object["metadata"]["name"]),
         node: text(&object["spec"]["nodeName"]),
         addresses: items(&object["status"]["podIPs"]).iter().filter_map(|ip| address(&ip["ip"])).collect(),
         labels: labels(object),
