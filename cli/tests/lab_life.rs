@@ -348,3 +348,43 @@ fn root_can_have_a_lab_in_a_user_namespace() {
     assert_eq!(lab.json("status", &[])["rootless"], true);
     assert_eq!(lab.outcome("e2e/client", "e2e/far:8080"), "connected");
 }
+
+#[test]
+fn a_kernel_without_bridges_gets_an_underlay_of_taps() {
+    if !labs_can_run() {
+        return;
+    }
+    let lab = Lab::up(SERVERS, &["--underlay", "hub"]);
+    let traces = Traces::of(&lab);
+    assert!(!lab.exec_ok("node:node1", &["cat", "/proc/net/dev"]).contains("veth"));
+    assert_eq!(lab.outcome("e2e/client", "e2e/far:8080"), "connected");
+    let address = lab.address("e2e/far", true);
+    assert_eq!(lab.outcome("e2e/client", &format!("[{address}]:8080")), "connected");
+    assert_eq!(
+        lab.json("probe", &["--from", "world", "--to", "node:node2", "--protocol", "icmp"])["outcome"],
+        "connected"
+    );
+    assert_eq!(lab.exec_ok("node:node2", &["hostname"]), "node2\n");
+    drop(lab);
+    traces.assert_none();
+}
+
+#[test]
+fn applying_anything_starts_again_what_has_died() {
+    if !labs_can_run() {
+        return;
+    }
+    let lab = Lab::up(SERVERS, &[]);
+    let run_dir = Traces::of(&lab).run_dir;
+    for file in ["nodes/node1.pid", "pods/e2e_far/pid"] {
+        let process: Value = serde_json::from_slice(&fs::read(run_dir.join(file)).unwrap()).unwrap();
+        lab.exec_ok("underlay", &["kill", "-9", &process["pid"].to_string()]);
+        wait_for("the lab is degraded", Duration::from_secs(10), || {
+            (lab.json("status", &[])["state"] == "degraded").then_some(())
+        });
+        lab.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n");
+        assert_eq!(lab.json("status", &[])["state"], "ready");
+        assert_eq!(lab.outcome("e2e/client", "e2e/far:8080"), "connected");
+        assert_eq!(lab.outcome("e2e/client", "e2e/near:8080"), "connected");
+    }
+}

@@ -9,6 +9,7 @@
 use crate::error::{LabError, Result};
 use crate::nodes::cluster_dir;
 use crate::pods::PodSpec;
+use crate::underlay::UnderlayKind;
 use control::controller::{self, LabNetwork};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use policy::cluster::Cluster;
@@ -84,6 +85,8 @@ pub(crate) struct Settings {
     pub(crate) nodes: u16,
     /// How they open TAPs.
     pub(crate) tap_mode: TapMode,
+    /// What joins them.
+    pub(crate) underlay: UnderlayKind,
 }
 
 impl Settings {

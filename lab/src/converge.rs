@@ -49,7 +49,7 @@ pub(crate) fn converge(run_dir: &Path, digest: &str, say: &(dyn Fn(&str) + Sync)
         say(&format!("node {node}: stopping"));
         nodes::stop(run_dir, node)?;
     }
-    underlay::create()?;
+    underlay::create(run_dir, settings.underlay)?;
     nodes::create_world(run_dir, &settings.network().world_addresses())?;
     for node in &managed {
         nodes::start(run_dir, node_name(node), &node_addresses(node), settings)?;

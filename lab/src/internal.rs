@@ -6,6 +6,7 @@ use crate::cluster::Snapshot;
 use crate::error::{LabError, Result};
 use crate::namespaces::{anchor, enter};
 use crate::pods::sandbox;
+use crate::underlay::hub;
 use crate::{converge, matrix, nodes, probe, status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +24,7 @@ pub fn run(args: &[String]) -> Result<i32> {
         ("bench", rest) => bench::peer::run(rest),
         ("enter", rest) => enter::run(rest),
         ("exec", rest) => enter::run_exec(rest),
+        ("hub", [run_dir]) => hub::run(Path::new(run_dir)),
         ("node", rest) => nodes::run(rest),
         ("pod", rest) => sandbox::run_supervisor(rest),
         ("pod-main", rest) => sandbox::run_main(rest),

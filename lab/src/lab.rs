@@ -12,6 +12,7 @@ use crate::probe::{self, Host, Outcome, ProbeProtocol, Report, Request};
 use crate::record::{LabLock, LabPaths, Record};
 use crate::server::ListenPort;
 use crate::status::{self, LabStatus, NodeStatus, PodStatus};
+use crate::underlay::UnderlayKind;
 use crate::{nodes, pods, underlay};
 use serde::de::DeserializeOwned;
 use std::fs;
@@ -39,6 +40,8 @@ pub struct UpOptions {
     pub rootless: bool,
     /// How the nodes open TAPs.
     pub tap_mode: TapMode,
+    /// What joins the nodes.
+    pub underlay: UnderlayKind,
 }
 
 /// What a change did.
@@ -66,7 +69,7 @@ impl Lab {
         }
         let demo = options.manifests.is_empty().then(cluster::demo);
         let (given, warnings) = cluster::parse(demo.as_ref().unwrap_or(&options.manifests))?;
-        let settings = Settings { nodes: options.nodes, tap_mode: options.tap_mode };
+        let settings = Settings { nodes: options.nodes, tap_mode: options.tap_mode, underlay: options.underlay };
         let plan = cluster::plan(cluster::merge(Vec::new(), given), &[], settings)?;
         warnings.iter().chain(&plan.warnings).for_each(|warning| say(&format!("warning: {warning}")));
 

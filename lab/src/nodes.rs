@@ -56,7 +56,7 @@ pub fn log(run_dir: &Path, node: &str) -> PathBuf {
     nodes_dir(run_dir).join(format!("{node}.log"))
 }
 
-fn pid_file(run_dir: &Path, node: &str) -> PathBuf {
+pub(crate) fn pid_file(run_dir: &Path, node: &str) -> PathBuf {
     nodes_dir(run_dir).join(format!("{node}.pid"))
 }
 
@@ -67,22 +67,22 @@ pub fn cluster_dir(run_dir: &Path) -> PathBuf {
 
 /// Joins `world` to the underlay, unless it is there.
 pub(crate) fn create_world(run_dir: &Path, addresses: &[IpAddr]) -> Result<()> {
-    create_place(WORLD, &world_netns(run_dir), addresses)
+    create_place(run_dir, WORLD, &world_netns(run_dir), addresses)
 }
 
-fn create_place(name: &str, netns: &Path, addresses: &[IpAddr]) -> Result<()> {
+fn create_place(run_dir: &Path, name: &str, netns: &Path, addresses: &[IpAddr]) -> Result<()> {
     if netns.exists() {
         return Ok(());
     }
     namespace::create(netns)?;
-    underlay::join(name, netns, addresses).inspect_err(|_| {
+    underlay::join(run_dir, name, netns, addresses).inspect_err(|_| {
         let _ = namespace::remove(netns);
     })
 }
 
 /// Makes the node's namespace and starts its process, whichever of them is not there.
 pub(crate) fn start(run_dir: &Path, node: &str, addresses: &[IpAddr], settings: Settings) -> Result<()> {
-    create_place(node, &netns(run_dir, node), addresses)?;
+    create_place(run_dir, node, &netns(run_dir, node), addresses)?;
     if is_running(run_dir, node) {
         return Ok(());
     }

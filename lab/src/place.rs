@@ -102,7 +102,9 @@ impl Place {
     pub(crate) fn room(&self, run_dir: &Path) -> Room {
         match self {
             Place::Pod { namespace, name } => Room::Pod(pod_dir(run_dir, namespace, name).join("pid")),
-            Place::Node(name) => Room::Network(nodes::netns(run_dir, name)),
+            Place::Node(name) => {
+                Room::Node { netns: nodes::netns(run_dir, name), process: nodes::pid_file(run_dir, name) }
+            }
             Place::World(_) => Room::Network(nodes::world_netns(run_dir)),
             Place::Underlay => Room::Lab,
         }

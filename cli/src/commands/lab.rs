@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use lab::error::LabError;
 use lab::probe::{Outcome, ProbeProtocol, split_target};
 use lab::server::ListenPort;
+use lab::underlay::UnderlayKind;
 use lab::{Changed, Lab, Manifest, UpOptions};
 use serde_json::json;
 use std::fs::File;
@@ -71,6 +72,17 @@ pub(crate) enum TapMode {
     Plain,
 }
 
+/// What joins the nodes.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Underlay {
+    /// A kernel bridge, or a hub where the kernel has none
+    Auto,
+    /// A kernel bridge and veth pairs
+    Bridge,
+    /// A switch in a process, over TAPs
+    Hub,
+}
+
 /// Arguments of `podplane lab up`.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -93,6 +105,9 @@ pub(crate) struct UpArgs {
     /// How the nodes open TAPs
     #[arg(long, value_enum, default_value_t = TapMode::Auto, value_name = "MODE")]
     tap_mode: TapMode,
+    /// What joins the nodes
+    #[arg(long, value_enum, default_value_t = Underlay::Auto, value_name = "KIND")]
+    underlay: Underlay,
 }
 
 /// Arguments of `podplane lab apply` and `delete`.
@@ -264,6 +279,11 @@ fn up(args: UpArgs, context: &Context) -> Result<Answer, Failure> {
             TapMode::Auto => lab::TapMode::Auto,
             TapMode::Offload => lab::TapMode::Offload,
             TapMode::Plain => lab::TapMode::Plain,
+        },
+        underlay: match args.underlay {
+            Underlay::Auto => UnderlayKind::Auto,
+            Underlay::Bridge => UnderlayKind::Bridge,
+            Underlay::Hub => UnderlayKind::Hub,
         },
     };
     let lab = Lab::up(&options, &mut output::warn).map_err(failure)?;

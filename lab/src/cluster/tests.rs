@@ -5,7 +5,7 @@ fn manifest(text: &str) -> Vec<Manifest> {
 }
 
 fn settings() -> Settings {
-    Settings { nodes: 2, tap_mode: TapMode::Auto }
+    Settings { nodes: 2, tap_mode: TapMode::Auto, underlay: UnderlayKind::Auto }
 }
 
 const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";

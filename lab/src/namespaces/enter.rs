@@ -24,6 +24,13 @@ pub enum Room {
     Lab,
     /// Another network namespace of the lab, by its file; everything else is the lab's own.
     Network(PathBuf),
+    /// A node: its network namespace, by its file, and the host name of its process, if that runs.
+    Node {
+        /// The file of the network namespace.
+        netns: PathBuf,
+        /// The file in which the process says who it is.
+        process: PathBuf,
+    },
     /// All namespaces of a pod, by the file in which its supervisor says its process id.
     Pod(PathBuf),
 }
@@ -52,6 +59,12 @@ pub fn run(args: &[String]) -> Result<i32> {
     match &room {
         Room::Lab => {}
         Room::Network(file) => join_file(file, CloneFlags::CLONE_NEWNET)?,
+        Room::Node { netns, process } => {
+            if let Some(process) = LabProcess::running(process) {
+                join(Path::new("/proc"), process.proc.pid, &["uts"])?;
+            }
+            join_file(netns, CloneFlags::CLONE_NEWNET)?;
+        }
         Room::Pod(pid_file) => {
             let supervisor = LabProcess::running(pid_file)
                 .ok_or_else(|| LabError::Failed("the pod does not run; see `podplane lab status`".into()))?;
