@@ -50,7 +50,7 @@ pub use flow::{FlowKey, Protocol};
 pub use frame::{FRAME_MAX_BYTES, Frame, HEADROOM_BYTES};
 pub use instant::Instant;
 pub use mac::MacAddr;
-pub use merge::{MERGED_MAX_BYTES, Merge, MergeReport, Piece, merge_received};
+pub use merge::{MERGED_MAX_BYTES, Merge, MergeReport, Piece, adopt_super_frame, merge_received};
 pub use neighbor::NeighborMessage;
 pub use offload::{Checksum, Offload, Segmentation, SegmentationKind, VIRTIO_HEADER_BYTES, complete_checksum};
 pub use packet::{Fragment, IcmpKind, L4, Malformed, Packet};

@@ -88,6 +88,7 @@ impl Merge {
         match verify(&buffer[start..first.end]) {
             Verification::Bad => return Some(Piece::BadChecksum),
             Verification::Impossible => return single(Checksum::Complete),
+            Verification::Unfinished => return single(Checksum::Partial),
             Verification::Good => {}
         }
         let Some(mut run) = Run::open(&buffer[start..first.end]) else { return single(Checksum::Verified) };
@@ -161,8 +162,35 @@ pub fn merge_received(
     report
 }
 
+/// Makes a frame that crossed the underlay whole a super-frame again: a TCP packet larger than `mtu` bytes with an unfinished
+/// checksum, behind `prefix_len` bytes of encapsulation header. It is cut as its sender would have to cut it for an underlay
+/// that carries packets of `mtu` bytes.
+///
+/// Where the underlay is veth or the like, a kernel's tunnel device leaves checksums and segmentation to it, which leaves them to
+/// whoever reads in the end.
+pub fn adopt_super_frame(frame: &mut Frame, prefix_len: usize, mtu: u16) {
+    let mtu = usize::from(mtu);
+    let whole = frame.len() > prefix_len + ETHERNET_BYTES + mtu;
+    if !whole || frame.offload != (Offload { checksum: Checksum::Partial, segmentation: None }) {
+        return;
+    }
+    let inner = &frame.bytes()[prefix_len..];
+    let Some(transport) = Transport::find(inner).filter(|transport| transport.protocol == Protocol::TCP) else {
+        return;
+    };
+    let Some(size) = mtu.checked_sub(transport.payload_offset - ETHERNET_BYTES).filter(|size| *size > 0) else {
+        return;
+    };
+    let ecn = inner[transport.l4_offset + 13] & FLAG_CWR != 0;
+    let segmentation = Segmentation { kind: SegmentationKind::Tcp, size_bytes: size as u16, ecn };
+    frame.offload.segmentation = Some(segmentation);
+}
+
 enum Verification {
     Good,
+    /// The field holds what a sender leaves there for its device to finish: the folded sum of the pseudo-header. Bytes that were
+    /// corrupted on the way look like that as seldom as they have a right checksum.
+    Unfinished,
     Bad,
     /// There is no checksum to verify: not IP, malformed, a fragment, another protocol, or UDP without one.
     Impossible,
@@ -172,7 +200,7 @@ enum Verification {
 fn verify(frame: &[u8]) -> Verification {
     let Ok(packet) = Packet::check(frame) else { return Verification::Impossible };
     if !verify_l4(frame, &packet) {
-        return Verification::Bad;
+        return if is_unfinished(frame) { Verification::Unfinished } else { Verification::Bad };
     }
     let udp_field = usize::from(packet.l4_offset) + UDP_FIELD;
     match packet.l4 {
@@ -181,6 +209,13 @@ fn verify(frame: &[u8]) -> Verification {
         L4::Udp { .. } if frame[udp_field..udp_field + 2] == [0, 0] => Verification::Impossible,
         _ => Verification::Good,
     }
+}
+
+fn is_unfinished(frame: &[u8]) -> bool {
+    Transport::find(frame).is_some_and(|transport| {
+        let field = transport.l4_offset + transport.checksum_offset();
+        frame[field..field + 2] == transport.pseudo_sum(frame).to_be_bytes()
+    })
 }
 
 /// A run of frames that grows. Offsets count from the start of its first frame, whose headers stay as they were received until

@@ -292,6 +292,7 @@ impl Shard {
     }
 
     fn take_from_peer(&mut self, datagrams: &Datagrams, frame: &mut Frame) {
+        wire::adopt_super_frame(frame, vxlan::HEADER_BYTES, self.tunnel.mtu());
         let fate = self.switch.from_peer(self.now, datagrams.sender, frame);
         // The low bit is set in exactly the marks that the inner packet may have to take over: CE and ECT(1).
         if let Fate::Forward(_) = fate

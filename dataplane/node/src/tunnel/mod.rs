@@ -70,6 +70,11 @@ struct Destination {
 }
 
 impl Tunnel {
+    /// The largest inner IP packet.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
     /// Opens the sockets of one shard. `mtu` is that of the largest inner IP packet.
     pub(crate) fn open(config: &DataplaneConfig, mtu: u16) -> Result<Tunnel, StartError> {
         let mut tunnel = Tunnel {
