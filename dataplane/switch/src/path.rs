@@ -253,7 +253,10 @@ fn judge_again(
     let state = port.flows.get(hit).state();
     if opened_here && !nat::is_still_target(cx, &original, &reply, service) {
         if hit.side == Side::Reply {
-            // What the backend still says is let through until the client speaks and learns of it.
+            // What the backend still says is let through until the client speaks and learns of it, unless policy forbids it.
+            if !port.owns(reply.src()) {
+                verdict::outbound(cx, port, &reply)?;
+            }
             return Ok(Found::Flow(hit));
         }
         port.flows.remove(hit);
