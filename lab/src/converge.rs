@@ -5,6 +5,7 @@
 //! directory themselves; this is about processes and network namespaces only.
 
 use crate::cluster::{Settings, Snapshot, node_addresses, node_name};
+use crate::crew;
 use crate::error::{LabError, Result};
 use crate::namespaces::netns;
 use crate::nodes;
@@ -216,17 +217,13 @@ fn join(addresses: &[std::net::IpAddr]) -> String {
 fn in_parallel(pods: &[&PodSpec], job: impl Fn(&PodSpec) -> Result<()> + Sync) -> Result<()> {
     let queue = Mutex::new(pods.iter());
     let failed = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..CREW.min(pods.len()) {
-            scope.spawn(|| {
-                loop {
-                    let Some(pod) = queue.lock().expect("no thread panics here").next() else { break };
-                    if let Err(error) = job(pod) {
-                        failed.lock().expect("no thread panics here").get_or_insert(error);
-                    }
-                }
-            });
+    crew::run(CREW.min(pods.len()), || {
+        loop {
+            let Some(pod) = queue.lock().expect("no thread panics here").next() else { break };
+            if let Err(error) = job(pod) {
+                failed.lock().expect("no thread panics here").get_or_insert(error);
+            }
         }
-    });
+    })?;
     failed.into_inner().expect("no thread panics here").map_or(Ok(()), Err)
 }

@@ -233,8 +233,8 @@ impl Lab {
         let json = serde_json::to_string(&request).expect("a request is plain data");
         let answer: probe::Answer = self.ask(&room, &["probe", &json], None)?;
         let to = match (&request.host, protocol) {
-            (Host::Address(IpAddr::V6(_)), _) if host.contains(':') => format!("[{host}]:{port}"),
             (_, ProbeProtocol::Icmp) => host.to_owned(),
+            (Host::Address(IpAddr::V6(_)), _) if host.contains(':') => format!("[{host}]:{port}"),
             _ => format!("{host}:{port}"),
         };
         let owner = answer.asked.and_then(|ip| snapshot.specs.iter().find(|pod| pod.addresses.contains(&ip)));

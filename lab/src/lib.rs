@@ -16,7 +16,9 @@
 pub mod bench;
 mod cluster;
 mod converge;
+mod crew;
 pub mod error;
+pub mod first;
 pub mod internal;
 mod lab;
 pub mod matrix;

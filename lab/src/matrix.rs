@@ -3,6 +3,7 @@
 //! One process inside of the lab does all of them: a thread can join another network namespace, so a fixed crew of threads
 //! takes one connection after the other, each from the namespace of its client.
 
+use crate::crew;
 use crate::error::{LabError, Result};
 use crate::probe::{self, Outcome, ProbeProtocol};
 use crate::server::ServerProtocol;
@@ -60,17 +61,13 @@ pub(crate) struct Attempt {
 pub(crate) fn run(attempts: &[Attempt]) -> Result<Vec<Outcome>> {
     let queue: Mutex<VecDeque<usize>> = Mutex::new((0..attempts.len()).collect());
     let outcomes: Mutex<Vec<Option<Result<Outcome>>>> = Mutex::new(vec![None; attempts.len()]);
-    std::thread::scope(|scope| {
-        for _ in 0..CREW.min(attempts.len()) {
-            scope.spawn(|| {
-                loop {
-                    let Some(index) = queue.lock().expect("no thread panics here").pop_front() else { break };
-                    let outcome = attempt(&attempts[index]);
-                    outcomes.lock().expect("no thread panics here")[index] = Some(outcome);
-                }
-            });
+    crew::run(CREW.min(attempts.len()), || {
+        loop {
+            let Some(index) = queue.lock().expect("no thread panics here").pop_front() else { break };
+            let outcome = attempt(&attempts[index]);
+            outcomes.lock().expect("no thread panics here")[index] = Some(outcome);
         }
-    });
+    })?;
     let outcomes = outcomes.into_inner().expect("no thread panics here");
     outcomes.into_iter().map(|outcome| outcome.expect("the queue is empty, so all were tried")).collect()
 }

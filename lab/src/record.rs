@@ -236,7 +236,16 @@ fn check_name(name: &str) -> Result<()> {
 
 /// Creates `dir` for this user only, and refuses one that somebody else could have put there.
 fn create_private_dir(dir: &Path) -> Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| LabError::io(dir.display(), e))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| {
+        let hint = match (e.kind(), nix::unistd::geteuid().is_root()) {
+            (io::ErrorKind::ReadOnlyFilesystem, true) => ": labs need a writable /run (in a container: --tmpfs /run)",
+            (io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied, false) => {
+                ": set XDG_RUNTIME_DIR to a directory that you can write"
+            }
+            _ => "",
+        };
+        LabError::Failed(format!("{}: {e}{hint}", dir.display()))
+    })?;
     let owner = fs::symlink_metadata(dir).map_err(|e| LabError::io(dir.display(), e))?.uid();
     if owner != nix::unistd::geteuid().as_raw() {
         return Err(LabError::Failed(format!(

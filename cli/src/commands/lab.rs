@@ -3,7 +3,7 @@
 mod text;
 
 use crate::manifests::{self, ManifestArgs};
-use crate::output::{self, Answer, Context, Failure};
+use crate::output::{self, Answer, Context, Failure, OutputFormat};
 use clap::{Args, Subcommand, ValueEnum};
 use lab::error::LabError;
 use lab::probe::{Outcome, ProbeProtocol, split_target};
@@ -209,6 +209,10 @@ pub(crate) struct LogsArgs {
 
 /// Runs a lab command.
 pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Failure> {
+    // What runs inside of a lab handles its signals itself.
+    if !matches!(command, LabCommand::Internal { .. }) {
+        lab::first::obey_signals().map_err(failure)?;
+    }
     match command {
         LabCommand::Up(args) => up(args, context),
         LabCommand::Apply(args) => {
@@ -232,12 +236,13 @@ pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Fail
         LabCommand::Probe(args) => probe(args, context),
         LabCommand::Matrix(args) => {
             let ports: Result<Vec<ListenPort>, LabError> = args.ports.iter().map(|port| port.parse()).collect();
-            let matrix = open(&args.name)?.matrix(&ports.map_err(failure)?).map_err(failure)?;
+            let ports = ports.map_err(failure)?;
+            let matrix = open(&args.name)?.matrix(&ports).map_err(failure)?;
             context.show(&matrix, text::matrix)?;
             Ok(Answer::Yes)
         }
         LabCommand::Capture(args) => capture(args),
-        LabCommand::Logs(args) => logs(args),
+        LabCommand::Logs(args) => logs(args, context),
         LabCommand::Down(name) => {
             Lab::down(&name.name).map_err(failure)?;
             context.show(&json!({ "name": name.name, "state": "down" }), |_| format!("lab {} is down\n", name.name))?;
@@ -315,6 +320,11 @@ fn probe(args: ProbeArgs, context: &Context) -> Result<Answer, Failure> {
 
 fn capture(args: CaptureArgs) -> Result<Answer, Failure> {
     let (mut command, line) = open(&args.name)?.capture(&args.place, args.file.is_some()).map_err(failure)?;
+    if !is_installed("tcpdump") {
+        return Err(Failure::Failed(
+            "tcpdump is not installed: capturing needs it (Debian: apt-get install tcpdump)".into(),
+        ));
+    }
     let redirect = args.file.as_ref().map(|file| format!(" > {}", file.display())).unwrap_or_default();
     output::progress(&format!("the same with tcpdump: {line}{redirect}"));
     if let Some(path) = args.file.filter(|path| path.as_os_str() != "-") {
@@ -325,8 +335,21 @@ fn capture(args: CaptureArgs) -> Result<Answer, Failure> {
     Err(Failure::Failed(format!("cannot enter the lab: {}", command.exec())))
 }
 
-fn logs(args: LogsArgs) -> Result<Answer, Failure> {
+/// Whether the PATH, which is the same inside of a lab, leads to `program`.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn logs(args: LogsArgs, context: &Context) -> Result<Answer, Failure> {
     let path = open(&args.name)?.log(&args.what).map_err(failure)?;
+    if context.output == OutputFormat::Json {
+        let log = std::fs::read(&path).map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))?;
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        context.show(&json!({ "of": args.what, "lines": lines }), |_| String::new())?;
+        return Ok(Answer::Yes);
+    }
     let mut log = File::open(&path).map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))?;
     match io::copy(&mut log, &mut io::stdout().lock()).and_then(|_| io::stdout().flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!("{}: {e}", path.display()))),

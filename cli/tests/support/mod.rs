@@ -31,7 +31,7 @@ pub fn has_program(name: &str) -> bool {
     can_run(name, found.map(drop).map_err(|error| error.to_string()))
 }
 
-fn can_run(what: &str, result: Result<(), String>) -> bool {
+pub fn can_run(what: &str, result: Result<(), String>) -> bool {
     match result {
         Ok(()) => true,
         Err(reason) => {

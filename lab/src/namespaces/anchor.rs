@@ -6,7 +6,7 @@
 //! SIGKILL too, makes the kernel kill every process of the lab's PID namespace, and the network namespaces, TAPs and mounts
 //! go with their last user. That is why nothing of a lab can be left behind.
 
-use super::{detach, internal_command};
+use super::{detach, internal_command, preflight};
 use crate::error::{LabError, Result};
 use crate::record::ProcessId;
 use nix::errno::Errno;
@@ -54,7 +54,7 @@ impl Pending {
 
 /// Starts an anchor whose run directory is `run_dir` and waits until it is ready.
 pub fn start(name: &str, run_dir: &Path, rootless: bool) -> Result<Pending> {
-    preflight(rootless)?;
+    preflight::check(rootless)?;
     let netns = run_dir.join(NETNS_DIR);
     fs::create_dir(&netns).map_err(|e| LabError::io(netns.display(), e))?;
     let log = run_dir.join(ANCHOR_LOG);
@@ -120,7 +120,7 @@ pub fn run(args: &[String]) -> Result<i32> {
     if rootless {
         flags |= CloneFlags::CLONE_NEWUSER;
     }
-    unshare(flags).map_err(|e| explain_unshare(e, rootless))?;
+    unshare(flags).map_err(|e| preflight::explain_unshare(e, rootless))?;
     if rootless {
         for (file, content) in [
             ("/proc/self/setgroups", "deny".to_owned()),
@@ -179,48 +179,6 @@ pub fn run_init(args: &[String]) -> Result<i32> {
     let _ = kill(Pid::from_raw(-1), Signal::SIGTERM);
     crate::wait::until(STOP_DEADLINE, || !reap());
     Ok(0)
-}
-
-/// What can be known before anything is made: a TAP device can be opened at all.
-fn preflight(rootless: bool) -> Result<()> {
-    let tun = Path::new("/dev/net/tun");
-    match File::options().read(true).write(true).open(tun) {
-        Ok(_) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(LabError::Failed(format!(
-            "{} is missing: load the tun module (modprobe tun), or start the container with --device /dev/net/tun",
-            tun.display()
-        ))),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(LabError::Failed(format!(
-            "{}: not readable and writable for {}: run `sudo chmod 666 /dev/net/tun` (most distributions ship it so){}",
-            tun.display(),
-            if rootless { "this user" } else { "this process" },
-            if rootless { ", or run the lab as root" } else { "" }
-        ))),
-        Err(e) => Err(LabError::io(
-            format_args!("{}: cannot be opened (in a container: --device /dev/net/tun)", tun.display()),
-            e,
-        )),
-    }
-}
-
-fn explain_unshare(error: Errno, rootless: bool) -> LabError {
-    let limit = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let hint = match (rootless, error) {
-        (false, _) => {
-            "the lab needs CAP_SYS_ADMIN and CAP_NET_ADMIN (container: --cap-add SYS_ADMIN --cap-add NET_ADMIN \
-             --device /dev/net/tun), or try --rootless"
-        }
-        (true, Errno::ENOSPC) => "the limit in /proc/sys/user is reached",
-        (true, _) if limit("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" => {
-            "AppArmor forbids user namespaces: run `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run \
-             the lab as root"
-        }
-        (true, _) if limit("/proc/sys/kernel/unprivileged_userns_clone") == "0" => {
-            "run `sudo sysctl kernel.unprivileged_userns_clone=1`, or run the lab as root"
-        }
-        (true, _) => "this machine or container forbids user namespaces to this user: run the lab as root",
-    };
-    LabError::Failed(format!("cannot make the lab's namespaces: {error}: {hint}"))
 }
 
 /// Cuts mounts off from the outside, gives the lab a place for its network namespaces and a `/proc` of its own.

@@ -71,6 +71,7 @@ pub fn run(args: &[String]) -> Result<i32> {
             join(Path::new("/proc"), supervisor.proc.pid, &["ipc", "uts", "net", "pid_for_children", "mnt"])?;
         }
     }
+    crate::first::obey_signals()?;
     // The helper that waits outside of the lab's PID namespace must not outlive its caller either.
     let mut child = helper(program, arguments).spawn().map_err(|e| LabError::io(program, e))?;
     let status = child.wait().map_err(|e| LabError::io(program, e))?;

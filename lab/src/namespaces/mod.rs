@@ -14,6 +14,7 @@
 pub mod anchor;
 pub mod enter;
 pub mod netns;
+mod preflight;
 
 use crate::error::{LabError, Result};
 use std::os::unix::process::CommandExt;

@@ -17,6 +17,9 @@ pub fn create(path: &Path) -> Result<()> {
         unshare(CloneFlags::CLONE_NEWNET)?;
         let none: Option<&str> = None;
         mount(Some("/proc/thread-self/ns/net"), path, none, MsFlags::MS_BIND, none)?;
+        // As container runtimes do: a container that lacks CAP_NET_BIND_SERVICE has pods on port 80 too. Not worth failing
+        // for where /proc/sys is read-only.
+        let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
         crate::underlay::netlink::Netlink::open()?.set_up("lo")
     });
     made.map_err(|e| {
@@ -49,5 +52,8 @@ pub fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn on_a_thread<T: Send>(job: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    std::thread::scope(|scope| scope.spawn(job).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, job)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

@@ -1,4 +1,5 @@
-//! Echo request and reply over a raw socket. Inside a lab we are root, so no ping_group_range is needed.
+//! Echo request and reply over a raw socket. Inside a lab we are root, so no ping_group_range is needed; a container that
+//! drops CAP_NET_RAW has no ICMP probes.
 
 use super::attempt::left;
 use crate::server::Sighting;
@@ -23,7 +24,7 @@ pub(super) fn echo(
 ) -> io::Result<(Option<Sighting>, Instant)> {
     let address = SocketAddr::new(target, 0);
     let protocol = if target.is_ipv4() { Protocol::ICMPV4 } else { Protocol::ICMPV6 };
-    let mut socket = Socket::new(Domain::for_address(address), Type::RAW, Some(protocol))?;
+    let mut socket = Socket::new(Domain::for_address(address), Type::RAW, Some(protocol)).map_err(explain)?;
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
@@ -46,6 +47,16 @@ pub(super) fn echo(
         left(deadline)?;
     }
     Err(io::ErrorKind::TimedOut.into())
+}
+
+/// To be refused a socket says nothing about the network, so it must not look like a kernel's answer.
+fn explain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            io::Error::other("ICMP needs CAP_NET_RAW (in a container: do not drop it, or --cap-add NET_RAW)")
+        }
+        _ => error,
+    }
 }
 
 fn request(target: IpAddr, identifier: u16, sequence: u16) -> Vec<u8> {
