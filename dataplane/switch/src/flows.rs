@@ -206,10 +206,22 @@ impl FlowTable {
         count.1 += bytes as u64;
         let after = flow.state.after(packet, hit.side, &mut flow.fins);
         if after != flow.state {
-            self.unqueue(hit.index);
-            self.flows[hit.index as usize].state = after;
-            self.queue(now, hit.index);
+            self.set_state(now, hit, after);
         }
+    }
+
+    /// Ends a connection whose opener is told so.
+    pub(crate) fn close(&mut self, now: Instant, hit: Hit) {
+        let flow = &mut self.flows[hit.index as usize];
+        flow.last_packet = now;
+        let closed = flow.state.closed();
+        self.set_state(now, hit, closed);
+    }
+
+    fn set_state(&mut self, now: Instant, hit: Hit, state: State) {
+        self.unqueue(hit.index);
+        self.flows[hit.index as usize].state = state;
+        self.queue(now, hit.index);
     }
 
     /// Counts a packet that belongs to the flow without being one of its own: a later fragment, a related error.

@@ -16,7 +16,7 @@ use crate::nat::{self, Role};
 use crate::path_mtu::PathMtus;
 use crate::place::{self, Place};
 use crate::ports::{Port, Ports};
-use crate::state::{Side, State};
+use crate::state::{self, Side};
 use crate::{DropReason, Exit, GATEWAY_MAC, PortId, SwitchConfig, Tables, answer, verdict};
 use overlay::peers::PeerId;
 use std::net::IpAddr;
@@ -250,7 +250,6 @@ fn judge_again(
     frame: &mut Frame,
 ) -> Step<Found> {
     let Flow { original, reply, opened_here, service, .. } = *port.flows.get(hit);
-    let state = port.flows.get(hit).state();
     if opened_here && !nat::is_still_target(cx, &original, &reply, service) {
         if hit.side == Side::Reply {
             // What the backend still says is let through until the client speaks and learns of it, unless policy forbids it.
@@ -259,13 +258,18 @@ fn judge_again(
             }
             return Ok(Found::Flow(hit));
         }
-        port.flows.remove(hit);
-        return match (role, packet.l4) {
-            (Role::Own(_), L4::Tcp { .. } | L4::Sctp { .. }) if state != State::TcpSynSent => {
+        let is_connection = matches!(packet.l4, L4::Tcp { .. } | L4::Sctp { .. });
+        return match role {
+            Role::Own(_) if is_connection && !state::begins_connection(packet) => {
+                // It is kept for a while, so that what the backend still says finds it and opens no flow of its own.
+                port.flows.close(cx.now, hit);
                 Err(answer::reset(port, frame, packet))
             }
-            (Role::Own(key), _) => Ok(Found::Opener(*key)),
-            (Role::Fragment | Role::Error(_), _) => Err(DropReason::BackendGone.into()),
+            Role::Own(key) => {
+                port.flows.remove(hit);
+                Ok(Found::Opener(*key))
+            }
+            Role::Fragment | Role::Error(_) => Err(DropReason::BackendGone.into()),
         };
     }
     let far_addr = if opened_here { reply.src() } else { original.src() };

@@ -209,13 +209,25 @@ impl State {
 
     /// Whether `packet` begins a conversation of its own although its 5-tuple is known: a SYN after the end (S14, B19).
     pub(crate) fn is_reopened_by(self, packet: &Packet) -> bool {
-        match packet.l4 {
-            L4::Tcp { flags, .. } => {
-                matches!(self, State::TcpClosed | State::TcpTimeWait) && flags & (SYN | ACK | RST) == SYN
-            }
-            L4::Sctp { chunk, .. } => self == State::SctpShutdown && chunk == SCTP_INIT,
-            _ => false,
+        let is_over = matches!(self, State::TcpClosed | State::TcpTimeWait | State::SctpShutdown);
+        is_over && begins_connection(packet)
+    }
+
+    /// The state of a connection whose opener was told that it is over.
+    pub(crate) fn closed(self) -> State {
+        match self {
+            State::SctpOpening | State::SctpEstablished | State::SctpShutdown => State::SctpShutdown,
+            _ => State::TcpClosed,
         }
+    }
+}
+
+/// Whether `packet` is the first of a connection: a TCP SYN, an SCTP INIT.
+pub(crate) fn begins_connection(packet: &Packet) -> bool {
+    match packet.l4 {
+        L4::Tcp { flags, .. } => flags & (SYN | ACK | RST) == SYN,
+        L4::Sctp { chunk, .. } => chunk == SCTP_INIT,
+        _ => false,
     }
 }
 
