@@ -62,7 +62,10 @@ pub(crate) fn load_to_answer(paths: &[PathBuf]) -> Result<Intent, Failure> {
         return Err(Failure::BadInput(unreadable.join("\n")));
     }
     for problem in &intent.problems {
-        output::warn(&problem.to_string());
+        match problem.severity {
+            Severity::Refused => output::warn(&format!("refused, and left out of the answer: {problem}")),
+            _ => output::warn(&problem.to_string()),
+        }
     }
     Ok(intent)
 }

@@ -31,6 +31,9 @@ pub(crate) struct Source {
 
 /// Reads every file that `paths` name, in order.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    if paths.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
+        return Err(Failure::BadInput("-f -: standard input can be read only once".to_owned()));
+    }
     let mut sources = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {

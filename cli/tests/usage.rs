@@ -15,6 +15,41 @@ fn bad_usage_is_exit_code_2() {
 }
 
 #[test]
+fn arguments_are_judged_before_the_lab_is_looked_for() {
+    for args in [
+        &["lab", "matrix", "--port", "ICMP/1"][..],
+        &["lab", "matrix", "--port", "8080"],
+        &["lab", "probe", "--from", "world", "--to", "10.0.0.1"],
+        &["lab", "probe", "--from", "world", "--to", "fd00::1:80"],
+        &["lab", "probe", "--from", "world", "--to", "10.0.0.1:70000"],
+        &["lab", "probe", "--from", "world", "--to", "10.0.0.1:1", "--protocol", "gre"],
+        &["lab", "status", "--name", "../x"],
+        &["lab", "up", "--nodes", "0"],
+    ] {
+        let args = [args, &["--name", "no-such-lab"]].concat();
+        let args = if args.contains(&"../x") { &args[..args.len() - 2] } else { &args };
+        let output = podplane(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_lab_that_is_not_there_is_exit_code_1() {
+    for command in ["status", "down", "matrix"] {
+        let output = podplane(&["lab", command, "--name", "no-such-lab"]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(text(&output.stderr).contains("there is no lab \"no-such-lab\""), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn standard_input_is_read_once() {
+    let output = podplane(&["check", "-f", "-", "-f", "-"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("only once"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn the_version_is_printed() {
     assert_eq!(stdout(podplane(&["--version"])), format!("podplane {}\n", env!("CARGO_PKG_VERSION")));
 }

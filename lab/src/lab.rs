@@ -5,7 +5,7 @@
 
 use crate::cluster::{self, Settings, Snapshot, SourcedObject};
 use crate::error::{LabError, Result};
-use crate::matrix::{Attempt, Cell, Matrix};
+use crate::matrix::{self, Attempt, Cell, Matrix};
 use crate::namespaces::{anchor, enter};
 use crate::place::{self, Place};
 use crate::probe::{self, Host, Outcome, ProbeProtocol, Report, Request};
@@ -71,7 +71,7 @@ impl Lab {
         let (given, warnings) = cluster::parse(demo.as_ref().unwrap_or(&options.manifests))?;
         let settings = Settings { nodes: options.nodes, tap_mode: options.tap_mode, underlay: options.underlay };
         let plan = cluster::plan(cluster::merge(Vec::new(), given), &[], settings)?;
-        warnings.iter().chain(&plan.warnings).for_each(|warning| say(&format!("warning: {warning}")));
+        warnings.iter().chain(&plan.warnings).for_each(|warning| say(warning));
 
         let lock = paths.lock()?;
         make_room(&paths)?;
@@ -190,6 +190,13 @@ impl Lab {
         })
     }
 
+    /// The API socket of the process of `node`, which may be written as a PLACE.
+    pub fn socket(&self, node: &str) -> Result<PathBuf> {
+        let name = node.strip_prefix("node:").unwrap_or(node);
+        self.find(&format!("node:{name}"), &self.snapshot()?)?;
+        Ok(nodes::socket(&self.run_dir(), name))
+    }
+
     /// A command that runs `argv` at `place`.
     pub fn exec(&self, place: &str, argv: &[String]) -> Result<Command> {
         let place = self.find(place, &self.snapshot()?)?;
@@ -241,7 +248,8 @@ impl Lab {
         Ok(Report::new(place.to_string(), to, protocol, &answer, owner.map(|pod| pod.full_name())))
     }
 
-    /// Every pod to every pod, itself too, on `ports` or else on each server's own containerPorts.
+    /// Every pod to every pod, itself too, on `ports` or else on each server's own containerPorts, or TCP 80 if it has none: the cells of
+    /// [`policy::matrix::matrix`].
     pub fn matrix(&self, ports: &[ListenPort]) -> Result<Matrix> {
         let run_dir = self.run_dir();
         let snapshot = self.snapshot()?;
@@ -249,11 +257,13 @@ impl Lab {
         let (mut cells, mut attempts) = (Vec::new(), Vec::new());
         for from in &specs {
             for to in &specs {
-                for port in if ports.is_empty() { &to.ports } else { ports } {
-                    let target = SocketAddr::new(to.addresses[0], port.port);
+                // A pair without addresses of one family cannot even try.
+                let Some(address) = matrix::target(&from.addresses, &to.addresses) else { continue };
+                for port in matrix::ports(ports, &to.ports) {
+                    let target = SocketAddr::new(address, port.port);
                     let protocol = port.protocol.into();
                     attempts.push(Attempt { netns: from.netns(&run_dir), target, protocol });
-                    cells.push((from.full_name(), to.full_name(), *port));
+                    cells.push((from.full_name(), to.full_name(), port));
                 }
             }
         }

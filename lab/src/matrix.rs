@@ -6,12 +6,12 @@
 use crate::crew;
 use crate::error::{LabError, Result};
 use crate::probe::{self, Outcome, ProbeProtocol};
-use crate::server::ServerProtocol;
+use crate::server::{ListenPort, ServerProtocol};
 use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -57,6 +57,27 @@ pub(crate) struct Attempt {
     pub(crate) protocol: ProbeProtocol,
 }
 
+/// Port on which a server is tried that declares none; the same as in `podplane policy matrix`.
+const DEFAULT_PORT: ListenPort = ListenPort { protocol: ServerProtocol::Tcp, port: 80 };
+
+/// The ports on which a server is tried: those asked for, else its own. By number, then protocol, each once.
+pub(crate) fn ports(asked: &[ListenPort], own: &[ListenPort]) -> Vec<ListenPort> {
+    let mut ports = match (asked, own) {
+        ([], []) => vec![DEFAULT_PORT],
+        ([], own) => own.to_vec(),
+        (asked, _) => asked.to_vec(),
+    };
+    ports.sort_by_key(|port| (port.port, port.protocol));
+    ports.dedup();
+    ports
+}
+
+/// The address at which a pod tries another: of the first family that both have, IPv4 first.
+pub(crate) fn target(from: &[IpAddr], to: &[IpAddr]) -> Option<IpAddr> {
+    let of = |addresses: &[IpAddr], v4: bool| addresses.iter().copied().find(|address| address.is_ipv4() == v4);
+    [true, false].into_iter().find_map(|v4| of(from, v4).and(of(to, v4)))
+}
+
 /// Tries all of them; gives the outcomes in the same order.
 pub(crate) fn run(attempts: &[Attempt]) -> Result<Vec<Outcome>> {
     let queue: Mutex<VecDeque<usize>> = Mutex::new((0..attempts.len()).collect());
@@ -77,4 +98,27 @@ fn attempt(attempt: &Attempt) -> Result<Outcome> {
     setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|e| LabError::io(attempt.netns.display(), e))?;
     let deadline = Instant::now() + TIMEOUT;
     Ok(probe::attempt(attempt.target, attempt.protocol, None, deadline)?.outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_tried_on_what_is_asked_else_its_own_ports_else_port_80() {
+        let list = |text: &[&str]| text.iter().map(|port| port.parse().unwrap()).collect::<Vec<ListenPort>>();
+        let own = list(&["TCP/8080", "TCP/9090", "UDP/8080"]);
+        assert_eq!(ports(&[], &own), list(&["TCP/8080", "UDP/8080", "TCP/9090"]));
+        assert_eq!(ports(&list(&["UDP/2", "TCP/1", "UDP/2"]), &own), list(&["TCP/1", "UDP/2"]));
+        assert_eq!(ports(&[], &[]), list(&["TCP/80"]));
+    }
+
+    #[test]
+    fn a_pair_meets_in_the_first_family_of_both() {
+        let parse = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let both = parse(&["fd00::1", "10.0.0.1"]);
+        assert_eq!(target(&both, &both), Some(both[1]));
+        assert_eq!(target(&both, &parse(&["fd00::2"])), Some("fd00::2".parse().unwrap()));
+        assert_eq!(target(&parse(&["10.0.0.2"]), &parse(&["fd00::2"])), None);
+    }
 }

@@ -72,7 +72,7 @@ impl Place {
             _ => {}
         }
         let outside = text.strip_prefix("world:");
-        let address: IpAddr = outside.unwrap_or(text).parse().map_err(|_| {
+        let address: IpAddr = without_brackets(outside.unwrap_or(text)).parse().map_err(|_| {
             LabError::BadInput(format!("{text:?}: not a place; use NS/POD, node:NAME, world, world:IP or an address"))
         })?;
         if outside.is_some() {
@@ -119,13 +119,18 @@ impl Place {
     }
 }
 
+/// An IPv6 address may be written as in a URL.
+fn without_brackets(text: &str) -> &str {
+    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text)
+}
+
 /// What the HOST of a probe from `from` means: an address, or a name for the resolver of the place.
 ///
 /// Beside addresses and DNS names a HOST may be a PLACE. While no Service has the cluster DNS address, names of Services
 /// (`web`, `web.shop`, `web.shop.svc`, `web.shop.svc.cluster.local`) are looked up in the cluster directory, because
 /// there is nobody to ask.
 pub(crate) fn find_host(text: &str, from: &Place, snapshot: &Snapshot, network: &LabNetwork) -> Result<Host> {
-    if let Ok(address) = text.parse() {
+    if let Ok(address) = without_brackets(text).parse() {
         return Ok(Host::Address(address));
     }
     if text.contains('/') || text.starts_with("node:") || text == "world" {

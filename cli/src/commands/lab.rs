@@ -176,7 +176,7 @@ pub(crate) struct ProbeArgs {
 pub(crate) struct MatrixArgs {
     #[command(flatten)]
     name: NameArgs,
-    /// Port to try at every pod; may be repeated [default: the containerPorts of each pod]
+    /// Port to try at every pod; may be repeated [default: the containerPorts of each pod, else TCP/80]
     #[arg(long = "port", value_name = "PROTO/PORT")]
     ports: Vec<String>,
 }

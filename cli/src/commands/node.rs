@@ -142,7 +142,7 @@ fn ask<T>(args: &AskArgs, question: impl Fn(&Client) -> Result<T, ClientError>) 
 fn socket(args: &AskArgs) -> Result<PathBuf, Failure> {
     if let Some(node) = &args.node {
         let lab = lab::Lab::open(&args.lab).map_err(super::lab::failure)?;
-        return Ok(lab::nodes::socket(&lab.run_dir(), node));
+        return lab.socket(node).map_err(super::lab::failure);
     }
     let of_environment = || std::env::var_os(SOCKET_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     Ok(args.socket.clone().or_else(of_environment).unwrap_or_else(|| DEFAULT_SOCKET.into()))
