@@ -27,8 +27,14 @@ pub(crate) enum LabCommand {
     /// Remove the objects of manifests from a running lab
     Delete(ChangeArgs),
     /// Nodes and pods of a lab, with their addresses and state
+    #[command(after_help = "Examples:
+  podplane lab status
+  podplane lab status --name big -o json")]
     Status(NameArgs),
     /// The names of the labs that run
+    #[command(after_help = "Examples:
+  podplane lab list
+  podplane lab list -o json")]
     List,
     /// Run a command at a place of the lab
     Exec(ExecArgs),
@@ -41,6 +47,9 @@ pub(crate) enum LabCommand {
     /// Print the log of a node or a pod
     Logs(LogsArgs),
     /// End a lab and remove everything of it
+    #[command(after_help = "Examples:
+  podplane lab down
+  podplane lab down --name big")]
     Down(NameArgs),
     /// podplane next to the kernel's bridge and VXLAN, in one run
     Bench(super::bench::BenchArgs),
@@ -199,6 +208,9 @@ pub(crate) struct CaptureArgs {
 
 /// Arguments of `podplane lab logs`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab logs node1
+  podplane lab logs shop/db-0 -o json")]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
     name: NameArgs,

@@ -25,7 +25,7 @@ What the manifests leave open (nodes, addresses, the pods of a Deployment) is fi
 pub(crate) struct MatrixArgs {
     #[command(flatten)]
     manifests: ManifestArgs,
-    /// Port to judge at every pod; may be repeated [default: the containerPorts of each pod]
+    /// Port to judge at every pod; may be repeated [default: the containerPorts of each pod, else TCP/80]
     #[arg(long = "port", value_name = "PROTO/PORT", value_parser = port)]
     ports: Vec<(Protocol, u16)>,
     /// Address family to judge [default: the first that both pods have]
