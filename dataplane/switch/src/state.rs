@@ -213,11 +213,12 @@ impl State {
         is_over && begins_connection(packet)
     }
 
-    /// The state of a connection whose opener was told that it is over.
+    /// The state of a connection whose opener was told that it is over and whose other end was not: for as long as that end
+    /// may repeat what it said.
     pub(crate) fn closed(self) -> State {
         match self {
             State::SctpOpening | State::SctpEstablished | State::SctpShutdown => State::SctpShutdown,
-            _ => State::TcpClosed,
+            _ => State::TcpTimeWait,
         }
     }
 }
