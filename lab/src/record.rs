@@ -35,16 +35,18 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// Identifies the running process `pid`; `None` if there is none (or only a zombie).
+    /// Identifies the running process `pid`; `None` if there is none. A zombie counts while threads of it are still ending:
+    /// until the last is gone its sockets and devices are in use.
     pub fn of(pid: i32) -> Option<ProcessId> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is the program name in parentheses and may contain anything, so count from the last ')'.
         let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
         let state = fields.next()?;
-        if state == "Z" || state == "X" {
+        let threads: u32 = fields.nth(16)?.parse().ok()?;
+        let start_ticks = fields.nth(1)?.parse().ok()?;
+        if state == "X" || (state == "Z" && threads <= 1) {
             return None;
         }
-        let start_ticks = fields.nth(18)?.parse().ok()?;
         Some(ProcessId { pid, start_ticks })
     }
 
