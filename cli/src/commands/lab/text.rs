@@ -1,9 +1,9 @@
 //! What the lab's answers look like for people.
 
+use crate::grid::{self, table};
 use lab::matrix::Matrix;
 use lab::probe::{Outcome, Report};
 use lab::status::{LabState, LabStatus, NodeStatus, PodState, PodStatus};
-use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 /// A lab that was started: its status and what to try.
@@ -93,11 +93,9 @@ pub(super) fn probe(report: &Report) -> String {
     text
 }
 
-/// A table per server port that any pod listens on: clients down, servers across.
+/// Clients down, servers across, and what the marks mean.
 pub(super) fn matrix(matrix: &Matrix) -> String {
-    let mut text = String::new();
-    let mut cells: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
-    for cell in &matrix.results {
+    let results = matrix.results.iter().map(|cell| {
         let mark = match cell.outcome {
             Outcome::Connected => "+",
             Outcome::Timeout => "-",
@@ -105,37 +103,12 @@ pub(super) fn matrix(matrix: &Matrix) -> String {
             Outcome::Unreachable => "u",
             Outcome::DnsError => "d",
         };
-        cells.entry((&cell.from, &cell.to)).or_default().push(format!("{mark}{}", cell.port));
-    }
-    let mut rows = vec![vec!["FROM \\ TO".to_owned()]];
-    rows[0].extend(matrix.pods.iter().cloned());
-    for from in &matrix.pods {
-        let mut row = vec![from.clone()];
-        row.extend(matrix.pods.iter().map(|to| cells.get(&(from, to)).map_or(String::new(), |marks| marks.join(" "))));
-        rows.push(row);
-    }
-    text.push_str(&table(&rows));
-    text.push_str("\n+ connected   - no answer   r refused   u unreachable   (and the port)\n");
-    text
+        (cell.from.as_str(), cell.to.as_str(), format!("{mark}{}", cell.port))
+    });
+    let grid = grid::matrix(&matrix.pods, results);
+    format!("{grid}\n+ connected   - no answer   r refused   u unreachable   (and the port)\n")
 }
 
 fn list(items: &[impl Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
-/// Columns as wide as their widest cell.
-fn table<R: AsRef<[String]>>(rows: &[R]) -> String {
-    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.as_ref().get(column)).map(|c| c.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.as_ref().iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
