@@ -24,6 +24,14 @@ fn tshark(file: &str, filter: &str) -> String {
     stdout(command.output().expect("tshark runs"))
 }
 
+/// The packets that tshark finds malformed in a capture with unfinished checksums. It must not look at those: what follows a
+/// wrong checksum it does not put together, and then calls the rest of a message malformed.
+fn malformed_whatever_the_checksum(file: &str) -> String {
+    let mut command = std::process::Command::new("tshark");
+    command.args(["-n", "-r", file, "-Y", "_ws.malformed", "-o", "tcp.check_checksum:FALSE"]);
+    stdout(command.output().expect("tshark runs"))
+}
+
 /// Captures `place`'s eth0 to a file while `traffic` runs; gives the file.
 fn capture(lab: &Lab, folder: &Folder, place: &str, filter: &str, traffic: impl FnOnce()) -> String {
     let file = folder.path().join(place.replace(['/', ':'], "-")).to_str().expect("a UTF-8 path").to_owned();
@@ -176,7 +184,7 @@ fn tshark_accepts(tap_mode: &str) {
         if tap_mode == "plain" {
             assert_eq!(tshark(&pod, COMPLAINTS), "", "on the pod's eth0");
         } else {
-            assert_eq!(tshark(&pod, "_ws.malformed"), "", "on the pod's eth0");
+            assert_eq!(malformed_whatever_the_checksum(&pod), "", "on the pod's eth0");
             assert_ne!(tshark(&pod, "tcp.len > 2000"), "", "no super-frame on the pod's eth0");
         }
         assert_ne!(tshark(&pod, "tcp.len > 1000"), "", "nothing large on the pod's eth0");
