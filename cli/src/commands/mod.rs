@@ -6,6 +6,7 @@ mod completions;
 mod lab;
 mod node;
 mod policy;
+mod service_flags;
 
 use crate::output::{Answer, Context, Failure};
 use clap::Subcommand;

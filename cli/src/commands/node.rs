@@ -2,11 +2,16 @@
 
 mod tables;
 
+use super::service_flags::ServiceFlags;
 use crate::output::{Answer, Context, Failure};
 use clap::{Args, Subcommand, ValueEnum};
 use control::agent::{self, AgentConfig, AgentError};
 use control::api::{Client, ClientError};
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Socket of a node that was started without a thought about where; `podplane-cni` looks there too.
 const DEFAULT_SOCKET: &str = "/run/podplane/node.sock";
@@ -56,6 +61,60 @@ pub(crate) struct NodeArgs {
     /// MTU of the underlay [default: that of the interface with the node's address]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1350..))]
     pub(crate) underlay_mtu: Option<u16>,
+    #[command(flatten)]
+    pub(crate) services: ServiceFlags,
+    /// Source ports for connections that leave the cluster with the node's address [default: ports that no program gets by
+    /// chance first, more as they are needed]
+    #[arg(long, value_name = "FIRST-LAST", value_parser = port_range)]
+    pub(crate) snat_ports: Option<RangeInclusive<u16>>,
+    /// UDP port on which nodes tell each other that they live while there are LoadBalancer addresses to announce, the same
+    /// on all nodes
+    #[arg(long, value_name = "PORT", default_value_t = agent::HEARTBEAT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) heartbeat_port: u16,
+    /// Where load balancers ask over HTTP (/healthz, /livez) whether this node takes traffic, or `none`; 503 while the Node is
+    /// being deleted
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = Listen::default())]
+    pub(crate) healthz_listen: Listen,
+}
+
+/// Where to listen, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listen(Option<SocketAddr>);
+
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen(Some(agent::HEALTHZ_LISTEN))
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        if text == "none" {
+            return Ok(Listen(None));
+        }
+        let wrong = |_| format!("{text:?} is not an address with a port such as 0.0.0.0:10256 or [::]:10256, nor none");
+        text.parse().map(|listen| Listen(Some(listen))).map_err(wrong)
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(listen) => listen.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// `FIRST-LAST`, both included.
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let parts = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    match parts {
+        Some((first, last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => Err(format!("{text:?} is not a range of ports such as 40000-59999")),
+    }
 }
 
 /// Kind of TAP.
@@ -115,6 +174,13 @@ pub(crate) fn run(args: NodeArgs, _context: &Context) -> Result<Answer, Failure>
         vxlan_port: args.vxlan_port,
         service_cidrs: if args.service_cidr.is_empty() { defaults.service_cidrs.clone() } else { args.service_cidr },
         underlay_mtu: args.underlay_mtu,
+        nodeport_addresses: args.services.nodeport_addresses,
+        external_ips: args.services.external_ips,
+        masquerade_all: args.services.masquerade_all,
+        non_masquerade_cidrs: args.services.non_masquerade_cidrs,
+        snat_ports: args.snat_ports,
+        heartbeat_port: args.heartbeat_port,
+        healthz_listen: args.healthz_listen.0,
         ..defaults
     };
     agent::run(config).map_err(|error| match error {

@@ -30,11 +30,19 @@ use ports::Attachments;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
+
+/// UDP port of the heartbeats: the one after VXLAN's, so that one rule of a firewall opens both. IANA gives it to VXLAN-GPE,
+/// which no node speaks beside us.
+pub const HEARTBEAT_PORT: u16 = 4790;
+
+/// Where kube-proxy serves its health, and load balancers of cloud providers look for it (KEP-3836), in both families.
+pub const HEALTHZ_LISTEN: SocketAddr = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 10256, 0, 0));
 
 /// Everything a node process is told when it starts.
 #[derive(Clone, Debug)]
@@ -59,11 +67,25 @@ pub struct AgentConfig {
     pub service_cidrs: Vec<IpNet>,
     /// MTU of the underlay in bytes; `None` reads it from the interface.
     pub underlay_mtu: Option<u16>,
+    /// nodePorts are served on node addresses in these ranges; empty: on all.
+    pub nodeport_addresses: Vec<IpNet>,
+    /// externalIPs of Services that are served; empty: none.
+    pub external_ips: Vec<IpNet>,
+    /// Whether every packet to a Service gets the node's address as its source.
+    pub masquerade_all: bool,
+    /// Ranges outside the cluster that pods reach with their own address.
+    pub non_masquerade_cidrs: Vec<IpNet>,
+    /// Source ports of connections that leave with the node's address; `None` takes those that disturb nobody.
+    pub snat_ports: Option<RangeInclusive<u16>>,
+    /// UDP port of the heartbeats between nodes.
+    pub heartbeat_port: u16,
+    /// Where the node's health is served over HTTP; `None`: nowhere.
+    pub healthz_listen: Option<SocketAddr>,
 }
 
 impl AgentConfig {
     /// A node process with the defaults: one shard, TAPs as the kernel allows, VNI 1, port 4789, the Service ranges of the
-    /// lab's address plan, no state folder.
+    /// lab's address plan, no state folder, nodePorts on all node addresses, no externalIPs.
     pub fn new(node_name: &str, cluster_dir: &Path, socket: &Path) -> AgentConfig {
         AgentConfig {
             node_name: node_name.to_owned(),
@@ -76,6 +98,13 @@ impl AgentConfig {
             vxlan_port: VXLAN_PORT,
             service_cidrs: LabNetwork::default().services,
             underlay_mtu: None,
+            nodeport_addresses: Vec::new(),
+            external_ips: Vec::new(),
+            masquerade_all: false,
+            non_masquerade_cidrs: Vec::new(),
+            snat_ports: None,
+            heartbeat_port: HEARTBEAT_PORT,
+            healthz_listen: Some(HEALTHZ_LISTEN),
         }
     }
 }
