@@ -1,7 +1,9 @@
 //! What a dataplane and a port are told once, and what a port became.
 
+use ipnet::IpNet;
 use overlay::vxlan::{VXLAN_PORT, Vni};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use switch::{PortId, PortKind, ShardId};
 use wire::MacAddr;
@@ -54,6 +56,14 @@ pub struct DataplaneConfig {
     pub flows_per_port_max: u32,
     /// MTU of the underlay in bytes; `None` reads it from the interface that owns `underlay`.
     pub underlay_mtu: Option<u16>,
+    /// Carry traffic from and to the outside: NodePorts, LoadBalancer addresses, pods' connections out of the cluster.
+    pub uplink: bool,
+    /// Destinations outside the cluster that pods reach with their own addresses, beside those of the cluster itself.
+    pub non_masquerade: Vec<IpNet>,
+    /// Traffic of Services always gets an address of the node as its source.
+    pub masquerade_all: bool,
+    /// Source ports for pods' connections out of the cluster; `None` takes the ones that the kernel does not use first.
+    pub snat_ports: Option<RangeInclusive<u16>>,
 }
 
 impl DataplaneConfig {
@@ -61,7 +71,7 @@ impl DataplaneConfig {
     pub const SHARDS_MAX: u16 = 64;
 
     /// A configuration for node `node_name` with the defaults: one shard, VNI 1, port 4789, host TAP `podplane0`,
-    /// 65,536 flows per port, MTU from the underlay.
+    /// 65,536 flows per port, MTU from the underlay, with an uplink.
     pub fn new(node_name: &str, underlay: Vec<IpAddr>, gateways: Vec<IpAddr>) -> DataplaneConfig {
         DataplaneConfig {
             node_name: node_name.to_owned(),
@@ -76,6 +86,10 @@ impl DataplaneConfig {
             seed: 0,
             flows_per_port_max: 65_536,
             underlay_mtu: None,
+            uplink: true,
+            non_masquerade: Vec::new(),
+            masquerade_all: false,
+            snat_ports: None,
         }
     }
 }

@@ -14,11 +14,13 @@ use crate::link::{self, host_route, plan_routes};
 use crate::netlink::{Link, Netlink};
 use crate::sys::netns;
 use crate::tap::Tap;
-use crate::{AttachError, Counters, DataplaneConfig, PortInfo, PortSpec, StartError, Stopped, start};
+use crate::{
+    AttachError, ClaimFailure, Counters, DataplaneConfig, PortInfo, PortSpec, StartError, Stopped, UplinkStatus, start,
+};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ipnet::IpNet;
 use mio::Waker;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +65,7 @@ impl ShardHandle {
 struct Registry {
     ports: BTreeMap<PortId, PortInfo>,
     policy: Arc<policy::tables::Tables>,
+    announced: BTreeSet<IpAddr>,
     next_port: u32,
     /// Of the node's own namespace.
     netlink: Netlink,
@@ -81,6 +84,7 @@ impl Dataplane {
             registry: Mutex::new(Registry {
                 ports: BTreeMap::new(),
                 policy: Arc::default(),
+                announced: BTreeSet::new(),
                 next_port: HOST_PORT.0,
                 netlink: probed.netlink,
                 host_link: probed.host_link,
@@ -102,11 +106,25 @@ impl Dataplane {
         self.pod_mtu
     }
 
-    /// Puts compiled tables in force; returns when every shard judges by them.
-    pub fn set_policy(&self, policy: Arc<policy::tables::Tables>) -> Result<(), Stopped> {
+    /// Puts compiled tables in force; returns when every shard judges by them. What is returned are ports of Services that
+    /// cannot be held on this node, so that they are not served to the outside here; everything else is in force.
+    pub fn set_policy(&self, policy: Arc<policy::tables::Tables>) -> Result<Vec<ClaimFailure>, Stopped> {
         let mut registry = self.registry();
         registry.policy = policy;
-        self.publish(&registry)
+        self.publish(&registry)?;
+        Ok(Vec::new())
+    }
+
+    /// From here on this node answers ARP and neighbor discovery on the underlay for exactly these addresses, and tells the
+    /// neighbors about those that it did not answer for before (gratuitous ARP, unsolicited neighbor advertisements).
+    pub fn announce(&self, addresses: &BTreeSet<IpAddr>) -> Result<(), Stopped> {
+        self.registry().announced.clone_from(addresses);
+        Ok(())
+    }
+
+    /// State of the uplink.
+    pub fn uplink_status(&self) -> UplinkStatus {
+        UplinkStatus { announced: self.registry().announced.iter().copied().collect(), ..UplinkStatus::default() }
     }
 
     /// Routes of the node's own network namespace towards the host TAP: missing ones are added, stale ones removed.

@@ -26,6 +26,7 @@ mod start;
 mod sys;
 mod tap;
 mod tunnel;
+mod uplink;
 
 // The tests' common part is written against the crate's public face.
 #[cfg(test)]
@@ -36,3 +37,4 @@ pub use counters::{Counters, IoCounters};
 pub use dataplane::Dataplane;
 pub use error::{AttachError, StartError, Stopped};
 pub use plain_tap::PlainTap;
+pub use uplink::status::{ClaimFailure, UplinkInterface, UplinkState, UplinkStatus};
