@@ -9,12 +9,11 @@
 use crate::error::{LabError, Result};
 use crate::nodes::cluster_dir;
 use crate::pods::PodSpec;
-use crate::underlay::UnderlayKind;
-use control::controller::{self, LabNetwork};
+use crate::settings::Settings;
+use control::controller;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use policy::cluster::Cluster;
 use policy::objects::{self, Object, ObjectRef, Problem, Severity, Sourced};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -52,60 +51,6 @@ pub(crate) struct Plan {
     pub(crate) filled: Vec<Sourced<Object>>,
     /// What the user should know although it refuses nothing.
     pub(crate) warnings: Vec<String>,
-}
-
-/// How the nodes of a lab open TAPs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TapMode {
-    /// With offloads where the kernel has them.
-    #[default]
-    Auto,
-    /// With offloads, or not at all.
-    Offload,
-    /// Without offloads.
-    Plain,
-}
-
-impl TapMode {
-    /// The value of `podplane node --tap-mode`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TapMode::Auto => "auto",
-            TapMode::Offload => "offload",
-            TapMode::Plain => "plain",
-        }
-    }
-}
-
-/// What of a lab's settings outlives the command that started it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Settings {
-    /// Number of nodes where the manifests name none.
-    pub(crate) nodes: u16,
-    /// How they open TAPs.
-    pub(crate) tap_mode: TapMode,
-    /// What joins them.
-    pub(crate) underlay: UnderlayKind,
-}
-
-impl Settings {
-    /// The address plan.
-    pub(crate) fn network(self) -> LabNetwork {
-        LabNetwork::with_nodes(self.nodes)
-    }
-
-    pub(crate) fn write(self, run_dir: &Path) -> Result<()> {
-        let path = run_dir.join("settings.json");
-        let bytes = serde_json::to_vec(&self).expect("settings are plain data");
-        fs::write(&path, bytes).map_err(|e| LabError::io(path.display(), e))
-    }
-
-    pub(crate) fn read(run_dir: &Path) -> Result<Settings> {
-        let path = run_dir.join("settings.json");
-        let bytes = fs::read(&path).map_err(|e| LabError::io(path.display(), e))?;
-        serde_json::from_slice(&bytes).map_err(|e| LabError::Failed(format!("{}: {e}", path.display())))
-    }
 }
 
 /// Parses manifests; a text that cannot be read or an object that is refused refuses everything.
@@ -168,7 +113,7 @@ pub(crate) fn without(desired: Vec<Sourced<Object>>, names: &[ObjectRef]) -> (Ve
 }
 
 /// Fills in what `desired` leaves open and checks the result as a whole.
-pub(crate) fn plan(desired: Vec<Sourced<Object>>, previous: &[Sourced<Object>], settings: Settings) -> Result<Plan> {
+pub(crate) fn plan(desired: Vec<Sourced<Object>>, previous: &[Sourced<Object>], settings: &Settings) -> Result<Plan> {
     let filled = controller::fill(&desired, previous, &settings.network());
     let (cluster, doubled) = Cluster::from_objects(filled.objects.iter().cloned());
     // The tables are thrown away: what compiling finds (an address that two pods have) must not reach the nodes.

@@ -4,14 +4,15 @@
 //! Runs inside of the lab (`lab internal converge RUN_DIR`), as root of its namespaces. The nodes read the cluster
 //! directory themselves; this is about processes and network namespaces only.
 
-use crate::cluster::{Settings, Snapshot, node_addresses, node_name};
+use crate::cluster::{Snapshot, node_addresses, node_name};
 use crate::crew;
 use crate::error::{LabError, Result};
 use crate::namespaces::netns;
 use crate::nodes;
 use crate::pods::{PodSpec, files, pods_dir, sandbox};
 use crate::process::LabProcess;
-use crate::{underlay, wait};
+use crate::settings::Settings;
+use crate::{underlay, wait, world};
 use control::api::Client;
 use k8s_openapi::api::core::v1::Node;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,9 +52,9 @@ pub(crate) fn converge(run_dir: &Path, digest: &str, say: &(dyn Fn(&str) + Sync)
         nodes::stop(run_dir, node)?;
     }
     underlay::create(run_dir, settings.underlay)?;
-    nodes::create_world(run_dir, &settings.network().world_addresses())?;
+    world::start(run_dir, &settings.network().world_addresses())?;
     for node in &managed {
-        nodes::start(run_dir, node_name(node), &node_addresses(node), settings)?;
+        nodes::start(run_dir, node_name(node), &node_addresses(node))?;
     }
     for node in &managed {
         wait_ready(run_dir, node_name(node))?;

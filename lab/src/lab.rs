@@ -3,7 +3,7 @@
 //! These run outside of the lab. What has to happen inside is done by our own binary in the lab's namespaces, which
 //! answers with JSON on standard output; its standard error is ours.
 
-use crate::cluster::{self, Settings, Snapshot, SourcedObject};
+use crate::cluster::{self, Snapshot, SourcedObject};
 use crate::error::{LabError, Result};
 use crate::matrix::{self, Attempt, Cell, Matrix};
 use crate::namespaces::{anchor, enter};
@@ -11,9 +11,10 @@ use crate::place::{self, Place};
 use crate::probe::{self, Host, Outcome, ProbeProtocol, Report, Request};
 use crate::record::{LabLock, LabPaths, Record};
 use crate::server::ListenPort;
+use crate::settings::Settings;
 use crate::status::{self, LabStatus, NodeStatus, PodStatus};
 use crate::underlay::UnderlayKind;
-use crate::{nodes, pods, underlay};
+use crate::{nodes, pods, underlay, world};
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::Write;
@@ -22,7 +23,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub use crate::cluster::{Manifest, TapMode};
+pub use crate::cluster::Manifest;
+pub use crate::settings::{NodeOptions, TapMode};
 
 /// Most nodes that the lab makes by itself.
 pub const NODES_MAX: u16 = control::controller::LabNetwork::NODES_MAX;
@@ -42,6 +44,8 @@ pub struct UpOptions {
     pub tap_mode: TapMode,
     /// What joins the nodes.
     pub underlay: UnderlayKind,
+    /// What every node is told about Services and the outside.
+    pub node_options: NodeOptions,
 }
 
 /// What a change did.
@@ -69,8 +73,13 @@ impl Lab {
         }
         let demo = options.manifests.is_empty().then(cluster::demo);
         let (given, warnings) = cluster::parse(demo.as_ref().unwrap_or(&options.manifests))?;
-        let settings = Settings { nodes: options.nodes, tap_mode: options.tap_mode, underlay: options.underlay };
-        let plan = cluster::plan(cluster::merge(Vec::new(), given), &[], settings)?;
+        let settings = Settings {
+            nodes: options.nodes,
+            tap_mode: options.tap_mode,
+            underlay: options.underlay,
+            node_options: options.node_options.clone(),
+        };
+        let plan = cluster::plan(cluster::merge(Vec::new(), given), &[], &settings)?;
         warnings.iter().chain(&plan.warnings).for_each(|warning| say(warning));
 
         let lock = paths.lock()?;
@@ -150,7 +159,7 @@ impl Lab {
         let run_dir = self.run_dir();
         let desired = cluster::read(&cluster::desired_dir(&run_dir))?;
         let previous = cluster::read(&nodes::cluster_dir(&run_dir))?;
-        let plan = cluster::plan(edit(desired), &previous, Settings::read(&run_dir)?)?;
+        let plan = cluster::plan(edit(desired), &previous, &Settings::read(&run_dir)?)?;
         let digest = plan.write(&run_dir)?;
         self.converge(&digest)?;
         Ok(plan.warnings)
@@ -290,7 +299,8 @@ impl Lab {
         match place {
             Place::Pod { namespace, name } => Ok(pods::pod_dir(&self.run_dir(), &namespace, &name).join("log")),
             Place::Node(name) => Ok(nodes::log(&self.run_dir(), &name)),
-            Place::World(_) | Place::Underlay => Err(LabError::BadInput(format!("{what:?}: has no log"))),
+            Place::World(_) => Ok(world::log(&self.run_dir())),
+            Place::Underlay => Err(LabError::BadInput(format!("{what:?}: has no log"))),
         }
     }
 

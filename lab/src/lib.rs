@@ -5,7 +5,7 @@
 //! - [`record`]: what is known about a lab from outside, and who may change it
 //! - [`namespaces`]: the anchor, process 1 of every lab, and the way in
 //! - [`underlay`]: the network between the nodes
-//! - `nodes`, `pods`: the processes of the lab; `converge` makes them what the cluster directory says
+//! - `nodes`, `pods`, `world`: the processes of the lab; `converge` makes them what the cluster directory says
 //! - `cluster`: manifests as given and as the controller completes them
 //! - [`server`], [`probe`], [`matrix`]: who answers, and who asks
 //! - [`internal`]: what runs inside of namespaces is our own binary again
@@ -31,11 +31,13 @@ mod process;
 pub mod record;
 mod sctp;
 pub mod server;
+mod settings;
 pub mod sim;
 pub mod status;
 pub mod underlay;
 mod wait;
+mod world;
 
 pub use converge::UNMANAGED_ANNOTATION;
-pub use lab::{Changed, Lab, Manifest, NODES_MAX, TapMode, UpOptions};
+pub use lab::{Changed, Lab, Manifest, NODES_MAX, NodeOptions, TapMode, UpOptions};
 pub use pods::COMMAND_ANNOTATION;

@@ -1,18 +1,18 @@
-//! Nodes of the lab and `world`: network namespaces on the underlay, and in each node's a `podplane node` process.
+//! Nodes of the lab: network namespaces on the underlay, and in each a `podplane node` process.
 //!
 //! ```text
-//! RUN_DIR/netns/node-NAME   the node's network namespace        RUN_DIR/netns/world   the outside client's
+//! RUN_DIR/netns/node-NAME   the node's network namespace
 //! RUN_DIR/nodes/NAME.sock   API of its node process
 //!               NAME.log    its output
 //!               NAME.pid    its process
 //!               NAME.state/ its state directory
 //! ```
 
-use crate::cluster::Settings;
 use crate::error::{LabError, Result};
 use crate::namespaces::anchor::NETNS_DIR;
 use crate::namespaces::{detach, internal_command, netns as namespace, own_binary};
 use crate::process::LabProcess;
+use crate::settings::Settings;
 use crate::{underlay, wait};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::{self, File};
@@ -28,9 +28,6 @@ const STOP_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a process may take to say who it is: it has to be loaded and to join a namespace.
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Name of the outside client on the underlay.
-pub(crate) const WORLD: &str = "world";
-
 /// Directory of the node processes' files.
 pub(crate) fn nodes_dir(run_dir: &Path) -> PathBuf {
     run_dir.join("nodes")
@@ -39,11 +36,6 @@ pub(crate) fn nodes_dir(run_dir: &Path) -> PathBuf {
 /// The file of a node's network namespace.
 pub(crate) fn netns(run_dir: &Path, node: &str) -> PathBuf {
     run_dir.join(NETNS_DIR).join(format!("node-{node}"))
-}
-
-/// The file of the outside client's network namespace.
-pub(crate) fn world_netns(run_dir: &Path) -> PathBuf {
-    run_dir.join(NETNS_DIR).join(WORLD)
 }
 
 /// The socket of a node process's API.
@@ -65,12 +57,8 @@ pub fn cluster_dir(run_dir: &Path) -> PathBuf {
     run_dir.join("cluster")
 }
 
-/// Joins `world` to the underlay, unless it is there.
-pub(crate) fn create_world(run_dir: &Path, addresses: &[IpAddr]) -> Result<()> {
-    create_place(run_dir, WORLD, &world_netns(run_dir), addresses)
-}
-
-fn create_place(run_dir: &Path, name: &str, netns: &Path, addresses: &[IpAddr]) -> Result<()> {
+/// Makes the network namespace of `name` and joins it to the underlay, unless it is there.
+pub(crate) fn create_place(run_dir: &Path, name: &str, netns: &Path, addresses: &[IpAddr]) -> Result<()> {
     if netns.exists() {
         return Ok(());
     }
@@ -81,7 +69,7 @@ fn create_place(run_dir: &Path, name: &str, netns: &Path, addresses: &[IpAddr]) 
 }
 
 /// Makes the node's namespace and starts its process, whichever of them is not there.
-pub(crate) fn start(run_dir: &Path, node: &str, addresses: &[IpAddr], settings: Settings) -> Result<()> {
+pub(crate) fn start(run_dir: &Path, node: &str, addresses: &[IpAddr]) -> Result<()> {
     create_place(run_dir, node, &netns(run_dir, node), addresses)?;
     if is_running(run_dir, node) {
         return Ok(());
@@ -89,7 +77,7 @@ pub(crate) fn start(run_dir: &Path, node: &str, addresses: &[IpAddr], settings: 
     let log = log(run_dir, node);
     let log = File::options().create(true).append(true).open(&log).map_err(|e| LabError::io(log.display(), e))?;
     let mut command = internal_command("node")?;
-    command.arg(run_dir).arg(node).arg(settings.tap_mode.as_str());
+    command.arg(run_dir).arg(node);
     detach(&mut command, log)?;
     let _ = fs::remove_file(pid_file(run_dir, node));
     let mut child = command.spawn().map_err(|e| LabError::io(format_args!("node {node}"), e))?;
@@ -98,10 +86,10 @@ pub(crate) fn start(run_dir: &Path, node: &str, addresses: &[IpAddr], settings: 
     Ok(())
 }
 
-/// The process behind `lab internal node RUN_DIR NODE TAP_MODE`: joins the node's namespaces and becomes `podplane node`.
+/// The process behind `lab internal node RUN_DIR NODE`: joins the node's namespaces and becomes `podplane node`.
 pub(crate) fn run(args: &[String]) -> Result<i32> {
-    let [run_dir, node, tap_mode] = args else {
-        return Err(LabError::BadInput("node: RUN_DIR NODE TAP_MODE".into()));
+    let [run_dir, node] = args else {
+        return Err(LabError::BadInput("node: RUN_DIR NODE".into()));
     };
     let run_dir = Path::new(run_dir);
     let netns = netns(run_dir, node);
@@ -110,8 +98,11 @@ pub(crate) fn run(args: &[String]) -> Result<i32> {
     unshare(CloneFlags::CLONE_NEWUTS).map_err(|e| LabError::io("hostname", e))?;
     nix::unistd::sethostname(node).map_err(|e| LabError::io("hostname", e))?;
     LabProcess::write_own(&pid_file(run_dir, node))?;
+    let settings = Settings::read(run_dir)?;
     let error = Command::new(own_binary()?)
-        .args(["node", "--node-name", node, "--tap-mode", tap_mode, "--cluster-dir"])
+        .args(["node", "--node-name", node, "--tap-mode", settings.tap_mode.as_str()])
+        .args(settings.node_options.args())
+        .arg("--cluster-dir")
         .arg(cluster_dir(run_dir))
         .arg("--socket")
         .arg(socket(run_dir, node))

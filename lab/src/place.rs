@@ -3,9 +3,9 @@
 use crate::cluster::{Snapshot, node_addresses, node_name, node_pod_cidrs};
 use crate::error::{LabError, Result};
 use crate::namespaces::enter::Room;
-use crate::nodes;
 use crate::pods::pod_dir;
 use crate::probe::Host;
+use crate::{nodes, world};
 use control::controller::LabNetwork;
 use ipnet::IpNet;
 use std::fmt;
@@ -105,7 +105,7 @@ impl Place {
             Place::Node(name) => {
                 Room::Node { netns: nodes::netns(run_dir, name), process: nodes::pid_file(run_dir, name) }
             }
-            Place::World(_) => Room::Network(nodes::world_netns(run_dir)),
+            Place::World(address) => Room::World { netns: world::netns(run_dir), address: *address },
             Place::Underlay => Room::Lab,
         }
     }

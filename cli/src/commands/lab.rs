@@ -2,6 +2,7 @@
 
 mod text;
 
+use super::service_flags::ServiceFlags;
 use crate::manifests::{self, ManifestArgs};
 use crate::output::{self, Answer, Context, Failure, OutputFormat};
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,7 +10,7 @@ use lab::error::LabError;
 use lab::probe::{Outcome, ProbeProtocol, split_target};
 use lab::server::ListenPort;
 use lab::underlay::UnderlayKind;
-use lab::{Changed, Lab, Manifest, UpOptions};
+use lab::{Changed, Lab, Manifest, NodeOptions, UpOptions};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Write};
@@ -117,6 +118,8 @@ pub(crate) struct UpArgs {
     /// What joins the nodes
     #[arg(long, value_enum, default_value_t = Underlay::Auto, value_name = "KIND")]
     underlay: Underlay,
+    #[command(flatten)]
+    services: ServiceFlags,
 }
 
 /// Arguments of `podplane lab apply` and `delete`.
@@ -214,7 +217,7 @@ pub(crate) struct CaptureArgs {
 pub(crate) struct LogsArgs {
     #[command(flatten)]
     name: NameArgs,
-    /// A node, or NS/POD
+    /// A node, NS/POD, or world
     #[arg(value_name = "NODE")]
     what: String,
 }
@@ -301,6 +304,12 @@ fn up(args: UpArgs, context: &Context) -> Result<Answer, Failure> {
             Underlay::Auto => UnderlayKind::Auto,
             Underlay::Bridge => UnderlayKind::Bridge,
             Underlay::Hub => UnderlayKind::Hub,
+        },
+        node_options: NodeOptions {
+            nodeport_addresses: args.services.nodeport_addresses,
+            external_ips: args.services.external_ips,
+            masquerade_all: args.services.masquerade_all,
+            non_masquerade_cidrs: args.services.non_masquerade_cidrs,
         },
     };
     let lab = Lab::up(&options, &mut output::warn).map_err(failure)?;

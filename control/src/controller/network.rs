@@ -13,6 +13,10 @@ const NODE_HOST_BASE: u128 = 10;
 /// Host number of the cluster DNS Service in every Service range; where kubeadm puts it as well.
 const DNS_HOST: u128 = 10;
 
+/// First and last host number on the underlay of the addresses for LoadBalancer Services: above the outside host, and written
+/// alike in both families (172.30.0.200, fd00:172:30::200).
+const LOAD_BALANCER_HOSTS: [(u128, u128); 2] = [(200, 250), (0x200, 0x250)];
+
 /// The address plan of a lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabNetwork {
@@ -24,6 +28,8 @@ pub struct LabNetwork {
     pub pods: Vec<(IpNet, u8)>,
     /// Service ranges, one per family; the first is the default family.
     pub services: Vec<IpNet>,
+    /// First and last address for LoadBalancer Services where the manifests have no pool, one range per family.
+    pub load_balancers: Vec<(IpAddr, IpAddr)>,
 }
 
 impl LabNetwork {
@@ -59,9 +65,12 @@ impl LabNetwork {
 impl Default for LabNetwork {
     fn default() -> LabNetwork {
         let net = |text: &str| text.parse::<IpNet>().expect("a literal network");
+        let underlay = vec![net("172.30.0.0/24"), net("fd00:172:30::/64")];
+        let pools = underlay.iter().zip(LOAD_BALANCER_HOSTS);
         LabNetwork {
             nodes: 2,
-            underlay: vec![net("172.30.0.0/24"), net("fd00:172:30::/64")],
+            load_balancers: pools.map(|(net, (a, b))| (address_at(net, a), address_at(net, b))).collect(),
+            underlay,
             pods: vec![(net("10.244.0.0/16"), 24), (net("fd00:10:244::/48"), 64)],
             services: vec![net("10.96.0.0/16"), net("fd00:10:96::/112")],
         }
@@ -83,10 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn no_node_has_the_address_of_the_outside_host() {
+    fn no_node_has_an_address_of_the_outside_host_or_of_load_balancers() {
         let network = LabNetwork::default();
+        assert_eq!(network.load_balancers[0].0.to_string(), "172.30.0.200");
+        assert_eq!(network.load_balancers[1].1.to_string(), "fd00:172:30::250");
         for index in 1..=LabNetwork::NODES_MAX {
             assert_ne!(network.node_addresses(index), network.world_addresses());
+            for address in network.node_addresses(index).into_iter().chain(network.world_addresses()) {
+                assert!(network.load_balancers.iter().all(|(first, last)| !(first..=last).contains(&&address)));
+            }
             assert_eq!(network.pod_cidrs(index).len(), 2);
         }
     }

@@ -1,11 +1,13 @@
 use super::*;
+use crate::settings::{NodeOptions, TapMode};
+use crate::underlay::UnderlayKind;
 
 fn manifest(text: &str) -> Vec<Manifest> {
     vec![Manifest { name: "test.yaml".into(), text: text.into() }]
 }
 
 fn settings() -> Settings {
-    Settings { nodes: 2, tap_mode: TapMode::Auto, underlay: UnderlayKind::Auto }
+    Settings { nodes: 2, tap_mode: TapMode::Auto, underlay: UnderlayKind::Auto, node_options: NodeOptions::default() }
 }
 
 const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
@@ -16,7 +18,7 @@ const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: sho
 fn the_demo_is_complete_and_says_nothing() {
     let (given, warnings) = parse(&demo()).unwrap();
     assert_eq!(warnings, Vec::<String>::new());
-    let plan = plan(merge(Vec::new(), given), &[], settings()).unwrap();
+    let plan = plan(merge(Vec::new(), given), &[], &settings()).unwrap();
     assert_eq!(plan.warnings, Vec::<String>::new());
     let pods = plan.filled.iter().filter(|sourced| sourced.object.kind().as_str() == "Pod").count();
     assert_eq!(pods, 5);
@@ -57,7 +59,7 @@ fn applying_again_replaces_and_deleting_a_namespace_takes_what_is_in_it() {
 fn what_is_written_is_read_again() {
     let dir = std::env::temp_dir().join(format!("podplane-cluster-{}", std::process::id()));
     let (given, _) = parse(&manifest(&format!("{NAMESPACE}---\n{POD}"))).unwrap();
-    plan(given, &[], settings()).unwrap().write(&dir).unwrap();
+    plan(given, &[], &settings()).unwrap().write(&dir).unwrap();
     let snapshot = Snapshot::read(&dir).unwrap();
     assert_eq!(snapshot.nodes.len(), 2);
     let pod = snapshot.pod("shop", "a").unwrap();

@@ -7,11 +7,15 @@
 use super::internal_command;
 use crate::error::{LabError, Result};
 use crate::process::LabProcess;
+use crate::underlay::INTERFACE;
+use crate::underlay::netlink::Netlink;
+use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -22,8 +26,13 @@ use std::process::{Command, ExitStatus};
 pub enum Room {
     /// The lab's own namespaces; its network namespace is the underlay.
     Lab,
-    /// Another network namespace of the lab, by its file; everything else is the lab's own.
-    Network(PathBuf),
+    /// The client outside of the cluster: everything but the network namespace is the lab's own.
+    World {
+        /// The file of the network namespace.
+        netns: PathBuf,
+        /// An address that it takes on first, unless it has it.
+        address: Option<IpAddr>,
+    },
     /// A node: its network namespace, by its file, and the host name of its process, if that runs.
     Node {
         /// The file of the network namespace.
@@ -58,7 +67,14 @@ pub fn run(args: &[String]) -> Result<i32> {
     join(Path::new("/proc"), anchor, &["user", "mnt", "pid", "ipc", "uts", "net"])?;
     match &room {
         Room::Lab => {}
-        Room::Network(file) => join_file(file, CloneFlags::CLONE_NEWNET)?,
+        Room::World { netns, address } => {
+            join_file(netns, CloneFlags::CLONE_NEWNET)?;
+            if let Some(address) = address {
+                Netlink::open()
+                    .and_then(|mut netlink| netlink.add_address(INTERFACE, IpNet::from(*address)))
+                    .map_err(|e| LabError::io(format_args!("world cannot take the address {address}"), e))?;
+            }
+        }
         Room::Node { netns, process } => {
             if let Some(process) = LabProcess::running(process) {
                 join(Path::new("/proc"), process.proc.pid, &["uts"])?;

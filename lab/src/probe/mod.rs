@@ -12,9 +12,6 @@ pub(crate) use attempt::left;
 
 use crate::error::{LabError, Result};
 use crate::server::{ServerProtocol, Sighting};
-use crate::underlay::INTERFACE;
-use crate::underlay::netlink::Netlink;
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -117,7 +114,7 @@ pub struct Request {
     pub port: u16,
     /// Protocol.
     pub protocol: ProbeProtocol,
-    /// Source address to use instead of the kernel's choice.
+    /// Source address to use instead of the kernel's choice; the place has it.
     pub source: Option<IpAddr>,
     /// Time for everything, in milliseconds.
     pub timeout_ms: u64,
@@ -185,12 +182,6 @@ impl Report {
 /// Runs `request` here.
 pub fn run(request: &Request) -> Result<Answer> {
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
-    if let Some(source) = request.source {
-        // Only `world` asks from an address that it may not have yet.
-        Netlink::open()
-            .and_then(|mut netlink| netlink.add_address(INTERFACE, IpNet::from(source)))
-            .map_err(|e| LabError::io(format_args!("cannot take the address {source}"), e))?;
-    }
     let address = match &request.host {
         Host::Address(address) => *address,
         Host::Name(name) => match resolve(name, deadline) {

@@ -1,0 +1,115 @@
+//! What of a lab's command line outlives the command that started it: kept in `RUN_DIR/settings.json`, read by every later
+//! command and by the lab's own processes.
+
+use crate::error::{LabError, Result};
+use crate::underlay::UnderlayKind;
+use control::controller::LabNetwork;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+
+/// How the nodes of a lab open TAPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TapMode {
+    /// With offloads where the kernel has them.
+    #[default]
+    Auto,
+    /// With offloads, or not at all.
+    Offload,
+    /// Without offloads.
+    Plain,
+}
+
+impl TapMode {
+    /// The value of `podplane node --tap-mode`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TapMode::Auto => "auto",
+            TapMode::Offload => "offload",
+            TapMode::Plain => "plain",
+        }
+    }
+}
+
+/// What every node of a lab is told about Services and the outside: the flags of `podplane node` of the same names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeOptions {
+    /// `--nodeport-addresses`: node addresses that serve nodePorts; empty means all.
+    pub nodeport_addresses: Vec<IpNet>,
+    /// `--external-ips`: ranges that externalIPs may come from; empty means none.
+    pub external_ips: Vec<IpNet>,
+    /// `--masquerade-all`: servers see the node's address instead of the client's.
+    pub masquerade_all: bool,
+    /// `--non-masquerade-cidrs`: outside destinations that see the pod's own address.
+    pub non_masquerade_cidrs: Vec<IpNet>,
+}
+
+impl NodeOptions {
+    /// As arguments of `podplane node`; what is not given is left to its default.
+    pub(crate) fn args(&self) -> Vec<String> {
+        let lists = [
+            ("--nodeport-addresses", &self.nodeport_addresses),
+            ("--external-ips", &self.external_ips),
+            ("--non-masquerade-cidrs", &self.non_masquerade_cidrs),
+        ];
+        let given = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        let mut args: Vec<String> = given
+            .map(|(flag, list)| {
+                let list: Vec<String> = list.iter().map(IpNet::to_string).collect();
+                format!("{flag}={}", list.join(","))
+            })
+            .collect();
+        args.extend(self.masquerade_all.then(|| "--masquerade-all".to_owned()));
+        args
+    }
+}
+
+/// What of a lab's settings outlives the command that started it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// Number of nodes where the manifests name none.
+    pub(crate) nodes: u16,
+    /// How they open TAPs.
+    pub(crate) tap_mode: TapMode,
+    /// What joins them.
+    pub(crate) underlay: UnderlayKind,
+    /// What else every node is told.
+    pub(crate) node_options: NodeOptions,
+}
+
+impl Settings {
+    /// The address plan.
+    pub(crate) fn network(&self) -> LabNetwork {
+        LabNetwork::with_nodes(self.nodes)
+    }
+
+    pub(crate) fn write(&self, run_dir: &Path) -> Result<()> {
+        let path = run_dir.join("settings.json");
+        let bytes = serde_json::to_vec(self).expect("settings are plain data");
+        fs::write(&path, bytes).map_err(|e| LabError::io(path.display(), e))
+    }
+
+    pub(crate) fn read(run_dir: &Path) -> Result<Settings> {
+        let path = run_dir.join("settings.json");
+        let bytes = fs::read(&path).map_err(|e| LabError::io(path.display(), e))?;
+        serde_json::from_slice(&bytes).map_err(|e| LabError::Failed(format!("{}: {e}", path.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_told_what_was_given_and_nothing_else() {
+        assert_eq!(NodeOptions::default().args(), Vec::<String>::new());
+        let options = NodeOptions {
+            external_ips: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/64".parse().unwrap()],
+            masquerade_all: true,
+            ..NodeOptions::default()
+        };
+        assert_eq!(options.args(), ["--external-ips=198.51.100.0/24,2001:db8::/64", "--masquerade-all"]);
+    }
+}
