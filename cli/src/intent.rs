@@ -6,7 +6,7 @@
 use crate::manifests;
 use crate::output::{self, Failure};
 use control::controller::{self, LabNetwork};
-use policy::cluster::Cluster;
+use policy::cluster::{Cluster, settle};
 use policy::compile::compile;
 use policy::objects::{self, Problem, Severity};
 use policy::tables::Tables;
@@ -35,8 +35,7 @@ pub(crate) fn load(paths: &[PathBuf]) -> Result<Intent, Failure> {
         problems.extend(parsed.problems);
     }
     let objects = written.len();
-    let (cluster, twice) = Cluster::from_objects(written);
-    let desired: Vec<_> = cluster.iter().collect();
+    let (desired, twice) = settle(written);
     let filled = controller::fill(&desired, [], &LabNetwork::default());
     let (cluster, conflicts) = Cluster::from_objects(filled.objects);
     let (tables, refused) = compile(&cluster, 1);

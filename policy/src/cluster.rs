@@ -1,129 +1,140 @@
-//! A cluster's objects, by kind and name, as one generation of intent.
+//! A cluster's objects, by kind and name, as one state of intent.
 //!
-//! In: objects from any source, one at a time. Out: typed maps in a fixed order, so that whatever is compiled from them is
-//! the same on every node. An object that is defined twice stays as it was defined first; the second definition is a
-//! [`Problem`] that names both files.
+//! In: objects from any source. Out: typed maps in a fixed order, so that whatever is compiled from them is the same on
+//! every node. They hold what compiling needs and no more: EndpointSlices in a compact form ([`Slice`]), of Deployments and
+//! the like nothing. An object that is defined twice stays as it was defined first; of two objects that claim one address
+//! the first keeps it; the other is refused alone, as a [`Problem`] that names both files.
+//!
+//! [`Definitions`] keeps a cluster up to date file by file, at a cost that depends on what changed;
+//! [`Cluster::from_objects`] makes one at once.
 
 mod claims;
+mod definitions;
+mod slice;
 
-use crate::objects::{Object, ObjectRef, Problem, Severity, Sourced};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+pub use definitions::{Definition, Definitions, Delta, FileChange};
+pub use slice::{Endpoint, Hints, Slice, SlicePort};
+
+use crate::objects::{Kind, Object, Problem, Source, Sourced};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Namespace (empty for kinds without one) and name.
-pub type Key = (String, String);
+pub type Key = (Arc<str>, Arc<str>);
 
 /// All objects of one kind.
 pub type Objects<T> = BTreeMap<Key, Sourced<Arc<T>>>;
 
 macro_rules! cluster {
-    ($($field:ident: $kind:ident, $doc:literal;)*) => {
-        /// All objects of a cluster. Cloning is cheap: objects are shared.
-        #[derive(Clone, Debug, Default)]
+    ($($field:ident: $kind:ident($type:ty), $doc:literal;)*) => {
+        /// All objects of a cluster that something is compiled from.
+        #[derive(Debug, Default)]
         pub struct Cluster {
-            $(#[doc = $doc] pub $field: Objects<$kind>,)*
+            $(#[doc = $doc] pub $field: Objects<$type>,)*
+            /// Names of the EndpointSlices of each Service, by the Service's key.
+            slices_of: BTreeMap<Key, BTreeSet<Arc<str>>>,
+        }
+
+        /// An object as the cluster keeps it.
+        #[derive(Clone, Debug, PartialEq)]
+        enum Item {
+            $($kind(Arc<$type>),)*
+            /// Of a kind that nothing is compiled from.
+            Unused,
         }
 
         impl Cluster {
-            /// Adds an object; refuses one that is there already.
-            pub fn insert(&mut self, sourced: Sourced<Object>) -> Result<(), Box<Problem>> {
-                let reference = sourced.object.reference();
-                let key = (reference.namespace.clone(), reference.name.clone());
-                let source = sourced.source;
-                match sourced.object {
-                    $(Object::$kind(object) => {
-                        let sourced = Sourced { source, object };
-                        insert(&mut self.$field, key, reference, sourced)
+            /// Puts `new` at its place, or takes away what is there; gives what was there.
+            fn put(&mut self, kind: Kind, key: &Key, new: Option<(Source, Item)>) -> Option<(Source, Item)> {
+                let before = match kind {
+                    $(Kind::$kind => {
+                        let before = match &new {
+                            Some((source, Item::$kind(object))) => {
+                                let sourced = Sourced { source: source.clone(), object: object.clone() };
+                                self.$field.insert(key.clone(), sourced)
+                            }
+                            _ => self.$field.remove(key),
+                        };
+                        before.map(|before| (before.source, Item::$kind(before.object)))
                     })*
+                    _ => None,
+                };
+                if let Some((_, Item::EndpointSlice(slice))) = &before {
+                    self.unlist(key, slice);
                 }
-            }
-
-            /// Every object, kind by kind.
-            pub fn iter(&self) -> impl Iterator<Item = Sourced<Object>> {
-                std::iter::empty()
-                    $(.chain(self.$field.values().map(|sourced| Sourced {
-                        source: sourced.source.clone(),
-                        object: Object::$kind(sourced.object.clone()),
-                    })))*
-            }
-
-            /// How many objects there are.
-            pub fn len(&self) -> usize {
-                0 $(+ self.$field.len())*
+                if let Some((_, Item::EndpointSlice(slice))) = &new {
+                    self.list(key, slice);
+                }
+                before
             }
         }
     };
 }
 
 cluster! {
-    namespaces: Namespace, "Namespaces; the first half of the key is empty.";
-    nodes: Node, "Nodes; the first half of the key is empty.";
-    pods: Pod, "Pods.";
-    deployments: Deployment, "Deployments.";
-    replica_sets: ReplicaSet, "ReplicaSets.";
-    stateful_sets: StatefulSet, "StatefulSets.";
-    daemon_sets: DaemonSet, "DaemonSets.";
-    services: Service, "Services.";
-    endpoint_slices: EndpointSlice, "EndpointSlices.";
-    network_policies: NetworkPolicy, "NetworkPolicies.";
+    namespaces: Namespace(Namespace), "Namespaces; the first half of the key is empty.";
+    nodes: Node(Node), "Nodes; the first half of the key is empty.";
+    pods: Pod(Pod), "Pods.";
+    services: Service(Service), "Services.";
+    endpoint_slices: EndpointSlice(Slice), "EndpointSlices.";
+    network_policies: NetworkPolicy(NetworkPolicy), "NetworkPolicies.";
+}
+
+impl Item {
+    fn of(object: &Object) -> Item {
+        match object {
+            Object::Namespace(object) => Item::Namespace(object.clone()),
+            Object::Node(object) => Item::Node(object.clone()),
+            Object::Pod(object) => Item::Pod(object.clone()),
+            Object::Service(object) => Item::Service(object.clone()),
+            Object::EndpointSlice(object) => Item::EndpointSlice(Arc::new(Slice::from(&**object))),
+            Object::NetworkPolicy(object) => Item::NetworkPolicy(object.clone()),
+            Object::Deployment(_) | Object::ReplicaSet(_) | Object::StatefulSet(_) | Object::DaemonSet(_) => {
+                Item::Unused
+            }
+        }
+    }
 }
 
 impl Cluster {
     /// A cluster of the given objects, and the problems of putting them together: of two objects that claim one name or
     /// one address the one that comes first stays, the other is refused alone.
     pub fn from_objects(objects: impl IntoIterator<Item = Sourced<Object>>) -> (Cluster, Vec<Problem>) {
-        let mut problems = Vec::new();
-        let mut defined = Cluster::default();
-        let mut arrived = Vec::new();
-        for sourced in objects {
-            match defined.insert(sourced.clone()) {
-                Ok(()) => arrived.push(sourced),
-                Err(problem) => problems.push(*problem),
-            }
-        }
-        let refused = claims::judge(&arrived);
-        if refused.is_empty() {
-            return (defined, problems);
-        }
-        let mut cluster = Cluster::default();
-        for (position, sourced) in arrived.into_iter().enumerate() {
-            match refused.get(&position) {
-                Some(problem) => problems.push(problem.clone()),
-                None => cluster.insert(sourced).expect("names were found to differ above"),
-            }
-        }
-        (cluster, problems)
+        let definitions = Definitions::of(objects);
+        let problems = definitions.problems();
+        (definitions.into_cluster(), problems)
     }
 
-    /// Whether there are no objects.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn list(&mut self, key: &Key, slice: &Slice) {
+        if let Some(service) = &slice.service {
+            self.slices_of.entry((key.0.clone(), service.clone())).or_default().insert(key.1.clone());
+        }
+    }
+
+    fn unlist(&mut self, key: &Key, slice: &Slice) {
+        let Some(service) = &slice.service else { return };
+        let service = (key.0.clone(), service.clone());
+        if let Some(names) = self.slices_of.get_mut(&service) {
+            names.remove(&key.1);
+            if names.is_empty() {
+                self.slices_of.remove(&service);
+            }
+        }
+    }
+
+    /// The EndpointSlices of a Service, by name.
+    pub fn slices_of(&self, service: &Key) -> impl Iterator<Item = &Sourced<Arc<Slice>>> {
+        let names = self.slices_of.get(service).into_iter().flatten();
+        names.filter_map(|name| self.endpoint_slices.get(&(service.0.clone(), name.clone())))
     }
 }
 
-fn insert<T>(
-    objects: &mut Objects<T>,
-    key: Key,
-    reference: ObjectRef,
-    sourced: Sourced<Arc<T>>,
-) -> Result<(), Box<Problem>> {
-    match objects.entry(key) {
-        Entry::Vacant(entry) => {
-            entry.insert(sourced);
-            Ok(())
-        }
-        Entry::Occupied(entry) => {
-            let first = &entry.get().source;
-            let message = format!(
-                "defined twice: the definition in {} (document {}) stays in force, this one is refused",
-                first.file, first.document
-            );
-            Err(Box::new(Problem::of(&sourced.source, reference, "metadata.name", message, Severity::Refused)))
-        }
-    }
+/// The objects among `objects` that [`Cluster::from_objects`] takes, as they are, and the same problems.
+pub fn settle(objects: Vec<Sourced<Object>>) -> (Vec<Sourced<Object>>, Vec<Problem>) {
+    let definitions = Definitions::of(objects.iter().cloned());
+    let problems = definitions.problems();
+    let taken = (0u32..).zip(objects).filter(|(position, sourced)| definitions.is_taken(&sourced.object, *position));
+    (taken.map(|(_, sourced)| sourced).collect(), problems)
 }

@@ -11,6 +11,7 @@ mod services;
 use crate::cluster::Cluster;
 use crate::objects::Problem;
 use crate::tables::{Owner, Tables};
+pub(crate) use pods::protocol;
 use std::net::IpAddr;
 
 /// Compiles `cluster`; the tables carry `epoch`.

@@ -1,101 +1,158 @@
 //! What two objects cannot both have: addresses of nodes, pods and Services, and pod CIDRs of nodes.
 //!
-//! In: objects in the order of their source. Out: the ones that claim what an earlier one has. Nodes come before pods and
-//! pods before Services, so that a mistake in the lesser thing does not take down the greater. Pods of the host network and
-//! pods that have ended claim nothing.
+//! An object gets all that it wishes for, or nothing; what counts is who comes first. Nodes come before pods and pods before
+//! Services, so that a mistake in the lesser thing does not take down the greater. Pods of the host network and pods that
+//! have ended claim nothing. The order, and who was refused, is kept by the caller ([`super::Definitions`]); here is who
+//! wishes for what.
 
-use crate::objects::{Object, Problem, Severity, Source, Sourced};
+use super::Item;
+use super::definitions::{Id, Name};
+use crate::objects::{Kind, Source};
 use crate::tables::gateway;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
 
-/// The problems, by position in `objects`.
-pub(super) fn judge(objects: &[Sourced<Object>]) -> BTreeMap<usize, Problem> {
-    let mut claims = Claims::default();
-    let mut problems = BTreeMap::new();
-    for rank in 0..3 {
-        for (position, sourced) in objects.iter().enumerate() {
-            let Some((of_rank, wish)) = Wish::of(&sourced.object) else { continue };
-            if of_rank == rank
-                && let Err((field, message)) = claims.claim(sourced, wish)
-            {
-                let reference = sourced.object.reference();
-                problems.insert(position, Problem::of(&sourced.source, reference, field, message, Severity::Refused));
-            }
-        }
-    }
-    problems
-}
-
 /// What an object claims, and the field that says so.
-struct Wish {
+#[derive(Debug)]
+pub(super) struct Wish {
     field: &'static str,
     addresses: Vec<IpAddr>,
     cidrs: Vec<IpNet>,
 }
 
+/// Why a wish is not granted: a field of the object, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) field: &'static str,
+    pub(super) message: String,
+}
+
+/// When objects of a kind are judged; `None` if they claim nothing.
+pub(super) fn rank(kind: Kind) -> Option<u8> {
+    match kind {
+        Kind::Node => Some(0),
+        Kind::Pod => Some(1),
+        Kind::Service => Some(2),
+        _ => None,
+    }
+}
+
 impl Wish {
-    /// The rank of the object's kind and its wish; `None` if it claims nothing.
-    fn of(object: &Object) -> Option<(u32, Wish)> {
-        match object {
-            Object::Node(node) => {
+    /// `None` if the object claims nothing.
+    pub(super) fn of(item: &Item) -> Option<Wish> {
+        match item {
+            Item::Node(node) => {
                 let cidrs = pod_cidrs(node);
                 let mut addresses = node_addresses(node);
                 addresses.extend(cidrs.iter().copied().map(gateway));
-                Some((0, Wish { field: "status.addresses", addresses, cidrs }))
+                Some(Wish { field: "status.addresses", addresses, cidrs })
             }
-            Object::Pod(pod) if claims_nothing(pod) => None,
-            Object::Pod(pod) => {
-                Some((1, Wish { field: "status.podIPs", addresses: pod_addresses(pod), cidrs: Vec::new() }))
-            }
-            Object::Service(service) => {
-                let addresses = cluster_ips(service);
-                Some((2, Wish { field: "spec.clusterIPs", addresses, cidrs: Vec::new() }))
+            Item::Pod(pod) if claims_nothing(pod) => None,
+            Item::Pod(pod) => Some(Wish { field: "status.podIPs", addresses: pod_addresses(pod), cidrs: Vec::new() }),
+            Item::Service(service) => {
+                Some(Wish { field: "spec.clusterIPs", addresses: cluster_ips(service), cidrs: Vec::new() })
             }
             _ => None,
         }
     }
 }
 
-/// What is taken, and by whom.
-#[derive(Default)]
-struct Claims<'a> {
-    addresses: BTreeMap<IpAddr, &'a Sourced<Object>>,
-    /// By first address: CIDRs either nest or do not touch, so only neighbors have to be compared.
-    cidrs: BTreeMap<IpAddr, (IpNet, &'a Sourced<Object>)>,
+/// Who wishes for what, whether it is granted or not.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    addresses: HashMap<IpAddr, Vec<Id>>,
+    /// By first address and prefix length.
+    cidrs: BTreeMap<(IpAddr, u8), Vec<Id>>,
 }
 
-impl<'a> Claims<'a> {
-    /// Takes all that is wished, or nothing; then the error names the field and the holder.
-    fn claim(&mut self, sourced: &'a Sourced<Object>, wish: Wish) -> Result<(), (&'static str, String)> {
+impl Claims {
+    /// Takes down what `id` wishes for from now on.
+    pub(super) fn replace(&mut self, id: &Id, before: Option<&Wish>, after: Option<&Wish>) {
+        if let Some(wish) = before {
+            for address in &wish.addresses {
+                if let Entry::Occupied(mut entry) = self.addresses.entry(*address) {
+                    entry.get_mut().retain(|other| other != id);
+                    if entry.get().is_empty() {
+                        entry.remove();
+                    }
+                }
+            }
+            for cidr in &wish.cidrs {
+                if let btree_map::Entry::Occupied(mut entry) = self.cidrs.entry(place(*cidr)) {
+                    entry.get_mut().retain(|other| other != id);
+                    if entry.get().is_empty() {
+                        entry.remove();
+                    }
+                }
+            }
+        }
+        if let Some(wish) = after {
+            for address in &wish.addresses {
+                self.addresses.entry(*address).or_insert_with(|| Vec::with_capacity(1)).push(id.clone());
+            }
+            for cidr in &wish.cidrs {
+                self.cidrs.entry(place(*cidr)).or_default().push(id.clone());
+            }
+        }
+    }
+
+    /// Everyone who wishes for something of `wish`.
+    pub(super) fn concerned<'a>(&'a self, wish: &'a Wish) -> impl Iterator<Item = &'a Id> {
+        let of_addresses = wish.addresses.iter().filter_map(|address| self.addresses.get(address)).flatten();
+        of_addresses.chain(wish.cidrs.iter().flat_map(|cidr| self.overlapping(*cidr)).map(|(_, id)| id))
+    }
+
+    /// Grants all that is wished, or nothing: then the refusal names a field and the holder. `holds` tells of someone else
+    /// whether their wish comes first and is granted, and who they are.
+    pub(super) fn refuse<'a>(
+        &'a self,
+        wish: &Wish,
+        holds: impl Fn(&'a Id) -> Option<(&'a Name, &'a Source)>,
+    ) -> Option<Refusal> {
         for cidr in &wish.cidrs {
-            if let Some((other, holder)) = self.overlapping(*cidr) {
-                return Err(("spec.podCIDRs", format!("{cidr} overlaps {other} of {}", name(holder))));
+            let holder = self.overlapping(*cidr).find_map(|(other, id)| Some((other, holds(id)?)));
+            if let Some((other, holder)) = holder {
+                return Some(Refusal {
+                    field: "spec.podCIDRs",
+                    message: format!("{cidr} overlaps {other} of {}", name(holder)),
+                });
             }
         }
         for address in &wish.addresses {
-            if let Some(holder) = self.addresses.get(address) {
-                return Err((wish.field, format!("{address} is already used by {}", name(holder))));
+            if let Some(holder) = self.addresses.get(address).into_iter().flatten().find_map(&holds) {
+                return Some(Refusal {
+                    field: wish.field,
+                    message: format!("{address} is already used by {}", name(holder)),
+                });
             }
         }
-        self.addresses.extend(wish.addresses.into_iter().map(|address| (address, sourced)));
-        self.cidrs.extend(wish.cidrs.into_iter().map(|cidr| (cidr.network(), (cidr, sourced))));
-        Ok(())
+        None
     }
 
-    fn overlapping(&self, cidr: IpNet) -> Option<(IpNet, &'a Sourced<Object>)> {
-        let before = self.cidrs.range(..=cidr.network()).next_back();
-        let after = self.cidrs.range(cidr.network()..).next();
-        let mut neighbors = before.into_iter().chain(after).map(|(_, claim)| *claim);
-        neighbors.find(|(other, _)| other.contains(&cidr) || cidr.contains(other))
+    /// CIDRs that share addresses with `cidr`, by their first address: those that hold it, then those in it.
+    fn overlapping(&self, cidr: IpNet) -> impl Iterator<Item = (IpNet, &Id)> {
+        let wider = (0..cidr.prefix_len()).filter_map(move |length| {
+            let wider = IpNet::new(cidr.addr(), length).ok()?.trunc();
+            self.cidrs.get_key_value(&place(wider))
+        });
+        let inside = self.cidrs.range(place(cidr)..=(cidr.broadcast(), u8::MAX));
+        wider.chain(inside).flat_map(|((addr, length), ids)| {
+            let cidr = IpNet::new(*addr, *length).expect("the length is one of a CIDR");
+            ids.iter().map(move |id| (cidr, id))
+        })
     }
 }
 
-fn name(holder: &Sourced<Object>) -> String {
-    let Source { file, document } = &holder.source;
-    format!("{} in {file} (document {document})", holder.object.reference())
+fn place(cidr: IpNet) -> (IpAddr, u8) {
+    (cidr.network(), cidr.prefix_len())
+}
+
+fn name((holder, source): (&Name, &Source)) -> String {
+    let Source { file, document } = source;
+    format!("{} in {file} (document {document})", holder.reference())
 }
 
 fn claims_nothing(pod: &Pod) -> bool {
@@ -133,4 +190,17 @@ fn cluster_ips(service: &Service) -> Vec<IpAddr> {
     }
     let texts = spec.cluster_ips.as_deref().unwrap_or(spec.cluster_ip.as_slice());
     texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+#[cfg(test)]
+impl Claims {
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.cidrs.is_empty()
+    }
+}
+
+/// Field, addresses and CIDRs that an object claims, for a judge that shares nothing else with this module.
+#[cfg(test)]
+pub(super) fn literal_wish(object: &crate::objects::Object) -> Option<(&'static str, Vec<IpAddr>, Vec<IpNet>)> {
+    Wish::of(&Item::of(object)).map(|wish| (wish.field, wish.addresses, wish.cidrs))
 }

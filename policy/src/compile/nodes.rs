@@ -16,7 +16,7 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
         let addresses = addresses(node, index, tables, &mut refuse);
         let pod_cidrs = pod_cidrs(node, tables, &mut refuse);
         let vtep_mac = vtep_mac(node, &mut refuse);
-        let entry = NodeEntry { name: name.as_str().into(), addresses, pod_cidrs, vtep_mac };
+        let entry = NodeEntry { name: name.clone(), addresses, pod_cidrs, vtep_mac };
         for gateway in entry.gateways() {
             tables.owners.entry(gateway).or_insert(Owner::Node(index));
         }

@@ -19,8 +19,8 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
         let addresses = addresses(pod, &sourced.source, index, host_network, tables, problems);
         let node = spec.and_then(|spec| spec.node_name.as_deref()).and_then(|node| tables.find_node(node));
         tables.pods.push(PodEntry {
-            namespace: namespace.as_str().into(),
-            name: name.as_str().into(),
+            namespace: namespace.clone(),
+            name: name.clone(),
             node,
             addresses,
             host_network,
@@ -98,7 +98,7 @@ fn ports(spec: &PodSpec) -> Vec<ContainerPort> {
 }
 
 /// A protocol as the API writes it; TCP when it is not given.
-pub(super) fn protocol(text: Option<&str>) -> Option<Protocol> {
+pub(crate) fn protocol(text: Option<&str>) -> Option<Protocol> {
     match text.unwrap_or("TCP") {
         "TCP" => Some(Protocol::TCP),
         "UDP" => Some(Protocol::UDP),

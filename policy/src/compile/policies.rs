@@ -14,6 +14,7 @@ use crate::tables::{Direction, PolicyEntry, PolicyIndex, Tables};
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 type Labels = BTreeMap<String, String>;
 /// Namespace, and the labels that some selector reads.
@@ -24,11 +25,11 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
     for ((namespace, name), sourced) in &cluster.network_policies {
         let mut policy = Policy::read(namespace, &sourced.object);
         for (field, message) in policy.mistakes.drain(..) {
-            let object = ObjectRef::new("NetworkPolicy", namespace.as_str(), name.as_str());
+            let object = ObjectRef::new("NetworkPolicy", &**namespace, &**name);
             problems.push(Problem::of(&sourced.source, object, field, message, Severity::Closed));
         }
         policies.push(policy);
-        tables.policies.push(PolicyEntry { namespace: namespace.as_str().into(), name: name.as_str().into() });
+        tables.policies.push(PolicyEntry { namespace: namespace.clone(), name: name.clone() });
     }
     let groups = Groups::of(cluster, &policies, tables);
     tables.rules = Builder::new(&policies, &groups).build();
@@ -248,7 +249,7 @@ impl Groups {
             let labels = sourced.object.metadata.labels.iter().flatten();
             let read = labels.filter(|(key, _)| keys.contains(key.as_str())).map(|(key, value)| (&**key, &**value));
             let read: Vec<(&str, &str)> = read.collect();
-            let identity = *numbers.entry((namespace.as_str(), read)).or_insert_with_key(|(namespace, read)| {
+            let identity = *numbers.entry((&**namespace, read)).or_insert_with_key(|(namespace, read)| {
                 let identity = Identity(groups.groups.len() as u32);
                 let labels = read.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
                 groups.groups.push(((*namespace).to_owned(), labels));
@@ -258,7 +259,7 @@ impl Groups {
             groups.of_pod.push(identity);
         }
         for namespace in groups.by_namespace.keys() {
-            let object = cluster.namespaces.get(&(String::new(), namespace.clone()));
+            let object = cluster.namespaces.get(&(Arc::from(""), Arc::from(namespace.as_str())));
             let mut labels = object.and_then(|sourced| sourced.object.metadata.labels.clone()).unwrap_or_default();
             // The API server sets this label on every namespace (KEP-2161).
             labels.insert("kubernetes.io/metadata.name".into(), namespace.clone());

@@ -6,37 +6,27 @@
 //! and an endpoint that stands in two of them during a move counts once (S24, KEP-752).
 
 use super::pods::protocol;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Endpoint, Slice};
 use crate::objects::{ObjectRef, Problem, Severity, Source};
 use crate::tables::{Backend, ServicePortEntry, ServicePortIndex, Tables};
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointSlice};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use wire::Protocol;
 
-/// Label of an EndpointSlice that names its Service (KEP-752).
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
-
 pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec<Problem>) {
-    let mut slices: HashMap<(&str, &str), Vec<&EndpointSlice>> = HashMap::new();
-    for ((namespace, _), sourced) in &cluster.endpoint_slices {
-        let labels = sourced.object.metadata.labels.as_ref();
-        if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME_LABEL)) {
-            slices.entry((namespace, service)).or_default().push(&sourced.object);
-        }
-    }
-    for ((namespace, name), sourced) in &cluster.services {
+    for (key, sourced) in &cluster.services {
+        let (namespace, name) = key;
         let addresses = virtual_addresses(&sourced.object, &sourced.source, tables, problems);
         if addresses.is_empty() {
             continue;
         }
         tables.virtual_addresses.extend(&addresses);
-        let slices = slices.get(&(namespace.as_str(), name.as_str())).map_or(&[][..], Vec::as_slice);
+        let slices: Vec<&Slice> = cluster.slices_of(key).map(|slice| &*slice.object).collect();
         let ports = sourced.object.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
         for port in ports {
-            let Some(entry) = service_port(namespace, name, port, slices) else { continue };
+            let Some(entry) = service_port(namespace, name, port, &slices) else { continue };
             let index = ServicePortIndex(tables.service_ports.len() as u32);
             for &addr in &addresses {
                 tables.virtual_ports.entry((addr, entry.protocol, entry.port)).or_insert(index);
@@ -86,10 +76,10 @@ fn virtual_addresses(service: &Service, source: &Source, tables: &Tables, proble
 }
 
 fn service_port(
-    namespace: &str,
-    name: &str,
+    namespace: &Arc<str>,
+    name: &Arc<str>,
     port: &ServicePort,
-    slices: &[&EndpointSlice],
+    slices: &[&Slice],
 ) -> Option<ServicePortEntry> {
     let mut ready = BTreeSet::new();
     let mut draining = BTreeSet::new();
@@ -97,18 +87,16 @@ fn service_port(
     let keeps_unserving = protocol(port.protocol.as_deref()) != Some(Protocol::UDP);
     for slice in slices {
         let Some(target) = target_port(slice, port) else { continue };
-        for endpoint in slice.endpoints.iter().flatten() {
-            let condition = Condition::of(endpoint.conditions.as_ref());
-            let addresses = endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
-            for backend in addresses.map(|addr| Backend { addr, port: target }) {
-                match condition {
-                    Condition::Ready => ready.insert(backend),
-                    Condition::Draining => draining.insert(backend),
-                    Condition::Serving | Condition::Unready => false,
-                };
-                if keeps_unserving || !matches!(condition, Condition::Unready) {
-                    listed.insert(backend);
-                }
+        for endpoint in &slice.endpoints {
+            let condition = Condition::of(endpoint);
+            let backend = Backend { addr: endpoint.addr, port: target };
+            match condition {
+                Condition::Ready => ready.insert(backend),
+                Condition::Draining => draining.insert(backend),
+                Condition::Serving | Condition::Unready => false,
+            };
+            if keeps_unserving || !matches!(condition, Condition::Unready) {
+                listed.insert(backend);
             }
         }
     }
@@ -120,8 +108,8 @@ fn service_port(
         if ready.is_empty() { of_set(&draining) } else { ready }
     };
     Some(ServicePortEntry {
-        namespace: namespace.into(),
-        name: name.into(),
+        namespace: namespace.clone(),
+        name: name.clone(),
         port_name: port.name.as_deref().unwrap_or_default().into(),
         port: u16::try_from(port.port).ok()?,
         protocol: protocol(port.protocol.as_deref())?,
@@ -132,17 +120,14 @@ fn service_port(
 }
 
 /// The port of a slice's endpoints that serves `port`: the one of the same name and protocol.
-fn target_port(slice: &EndpointSlice, port: &ServicePort) -> Option<u16> {
+fn target_port(slice: &Slice, port: &ServicePort) -> Option<u16> {
     let name = port.name.as_deref().unwrap_or_default();
-    let wanted = protocol(port.protocol.as_deref());
-    let mut ports = slice.ports.iter().flatten();
-    let target = ports.find(|candidate| {
-        candidate.name.as_deref().unwrap_or_default() == name && protocol(candidate.protocol.as_deref()) == wanted
-    })?;
-    u16::try_from(target.port?).ok()
+    let wanted = protocol(port.protocol.as_deref())?;
+    let mut ports = slice.ports.iter();
+    ports.find(|candidate| &*candidate.name == name && candidate.protocol == wanted)?.port
 }
 
-/// What the conditions of an endpoint mean for traffic; what is not given counts as ready, serving and not terminating.
+/// What the conditions of an endpoint mean for traffic.
 enum Condition {
     Ready,
     /// Terminating and still serving.
@@ -153,11 +138,8 @@ enum Condition {
 }
 
 impl Condition {
-    fn of(conditions: Option<&EndpointConditions>) -> Condition {
-        let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
-        let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(ready);
-        let terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
-        match (ready, serving, terminating) {
+    fn of(endpoint: &Endpoint) -> Condition {
+        match (endpoint.ready, endpoint.serving, endpoint.terminating) {
             (true, ..) => Condition::Ready,
             (false, true, true) => Condition::Draining,
             (false, true, false) => Condition::Serving,
