@@ -11,16 +11,38 @@ mod services;
 use crate::cluster::Cluster;
 use crate::objects::Problem;
 use crate::tables::{Owner, Tables};
+use ipnet::IpNet;
 pub(crate) use pods::protocol;
 use std::net::IpAddr;
 
-/// Compiles `cluster`; the tables carry `epoch`.
+/// What a node's command line says about Services; the same on every node of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompileOptions {
+    /// Addresses that spec.externalIPs may name; none by default (S05).
+    pub external_ips: Vec<IpNet>,
+    /// Node addresses that serve nodePorts; all if empty.
+    pub node_port_addresses: Vec<IpNet>,
+}
+
+impl CompileOptions {
+    /// Whether a node's address `addr` serves nodePorts.
+    pub fn serves_node_ports(&self, addr: IpAddr) -> bool {
+        self.node_port_addresses.is_empty() || self.node_port_addresses.iter().any(|cidr| cidr.contains(&addr))
+    }
+}
+
+/// Compiles `cluster` with default options; the tables carry `epoch`.
 pub fn compile(cluster: &Cluster, epoch: u64) -> (Tables, Vec<Problem>) {
+    compile_with(cluster, &CompileOptions::default(), epoch)
+}
+
+/// Compiles `cluster`; the tables carry `epoch`.
+pub fn compile_with(cluster: &Cluster, options: &CompileOptions, epoch: u64) -> (Tables, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut tables = Tables { epoch, ..Tables::default() };
     nodes::compile(cluster, &mut tables, &mut problems);
     pods::compile(cluster, &mut tables, &mut problems);
-    services::compile(cluster, &mut tables, &mut problems);
+    services::compile(cluster, options, &mut tables, &mut problems);
     policies::compile(cluster, &mut tables, &mut problems);
     (tables, problems)
 }

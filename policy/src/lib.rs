@@ -9,8 +9,10 @@
 pub mod cluster;
 pub mod compile;
 pub mod invariants;
+mod maglev;
 pub mod matrix;
 pub mod objects;
 mod rules;
 pub mod selector;
+mod stable_hash;
 pub mod tables;

@@ -1,10 +1,20 @@
 //! The compiled form of a cluster's intent, as seen from any node: who owns an address, where a Service leads, what a
 //! policy says. Immutable; a lookup neither allocates nor walks lists that grow with the cluster.
 
+pub(crate) mod backends;
+mod services;
+
+pub use backends::{Backend, Candidates, EndpointState, ZoneIndex};
+pub use services::{
+    Choice, Client, FlowHash, Frontend, FrontendKind, NodeFrontend, ServiceEntry, ServiceId, ServiceIndex,
+    ServicePortEntry, ServicePortId, ServicePortIndex, ServiceType, TrafficPolicy,
+};
+
 use crate::rules::{Peer, RuleSets};
 use ipnet::IpNet;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::sync::Arc;
 use wire::{MacAddr, Protocol};
 
@@ -15,10 +25,6 @@ pub struct PodIndex(pub u32);
 /// Position of a node in [`Tables::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeIndex(pub u32);
-
-/// Position of a Service port in [`Tables::service_ports`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServicePortIndex(pub u32);
 
 /// Position of a NetworkPolicy in [`Tables::policies`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +41,14 @@ pub struct NodeEntry {
     pub pod_cidrs: Vec<IpNet>,
     /// Annotation `podplane.io/vtep-mac`; without it the MAC is derived from the name.
     pub vtep_mac: Option<MacAddr>,
+    /// Label `topology.kubernetes.io/zone`.
+    pub zone: Option<Arc<str>>,
+    /// Condition Ready is not False or Unknown.
+    pub ready: bool,
+    /// Label `node.kubernetes.io/exclude-from-external-load-balancers`: announces no addresses.
+    pub excluded_from_load_balancers: bool,
+    /// deletionTimestamp or taint `ToBeDeletedByClusterAutoscaler`: its health says 503 (KEP-3836).
+    pub being_deleted: bool,
 }
 
 /// A pod as the dataplane needs it. Terminal pods (Succeeded, Failed) are not listed.
@@ -119,34 +133,13 @@ pub enum VerdictReason {
     Exempt,
 }
 
-/// What a Service port leads to.
+/// A Service and where its ports are.
 #[derive(Clone, Debug)]
-pub struct ServicePortEntry {
-    /// metadata.namespace.
-    pub namespace: Arc<str>,
-    /// metadata.name.
-    pub name: Arc<str>,
-    /// spec.ports[].name, empty if unnamed.
-    pub port_name: Arc<str>,
-    /// spec.ports[].port.
-    pub port: u16,
-    /// spec.ports[].protocol.
-    pub protocol: Protocol,
-    /// Backends that a flow may be sent to, per family: ready ones, or the serving ones when all are terminating (S12).
-    pub backends_v4: Arc<[Backend]>,
-    /// The same for IPv6.
-    pub backends_v6: Arc<[Backend]>,
-    /// Backends, of both families and sorted, that a flow may stay on: all for TCP and SCTP, the serving ones for UDP.
-    pub listed: Arc<[Backend]>,
-}
-
-/// One target of a Service port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Backend {
-    /// Address that the packet is sent to.
-    pub addr: IpAddr,
-    /// Port that the packet is sent to (the resolved targetPort).
-    pub port: u16,
+pub struct ServiceSlot {
+    /// What it says.
+    pub entry: Arc<ServiceEntry>,
+    /// Positions in [`Tables::service_ports`].
+    pub ports: Range<u32>,
 }
 
 /// Everything compiled from one generation of a cluster's objects.
@@ -158,13 +151,20 @@ pub struct Tables {
     pub nodes: Vec<NodeEntry>,
     /// Pods by index, in order of namespace and name.
     pub pods: Vec<PodEntry>,
-    /// Service ports by index.
-    pub service_ports: Vec<ServicePortEntry>,
+    /// Services that have addresses, in order of namespace and name.
+    pub services: Vec<ServiceSlot>,
+    /// Service ports by index, those of a Service beside each other.
+    pub service_ports: Vec<Arc<ServicePortEntry>>,
     /// NetworkPolicies by index, in order of namespace and name.
     pub policies: Vec<PolicyEntry>,
     pub(crate) owners: HashMap<IpAddr, Owner>,
-    pub(crate) virtual_ports: HashMap<(IpAddr, Protocol, u16), ServicePortIndex>,
+    /// By node: its zone.
+    pub(crate) zones: Vec<Option<ZoneIndex>>,
+    pub(crate) virtual_ports: HashMap<(IpAddr, Protocol, u16), Frontend>,
     pub(crate) virtual_addresses: HashSet<IpAddr>,
+    pub(crate) node_ports: HashMap<(Protocol, u16), ServicePortIndex>,
+    /// Addresses that serve nodePorts, and whose they are.
+    pub(crate) node_port_addresses: HashMap<IpAddr, NodeIndex>,
     pub(crate) rules: RuleSets,
 }
 
@@ -203,34 +203,10 @@ impl Tables {
         &self.nodes[index.0 as usize]
     }
 
-    /// The Service port that answers on `addr`:`port`.
+    /// The zone of `node`.
     #[inline]
-    pub fn find_service(&self, addr: IpAddr, protocol: Protocol, port: u16) -> Option<ServicePortIndex> {
-        self.virtual_ports.get(&(addr, protocol, port)).copied()
-    }
-
-    /// Whether `addr` is a virtual address of a Service, whatever its ports: traffic to it must never be routed on.
-    #[inline]
-    pub fn is_virtual(&self, addr: IpAddr) -> bool {
-        self.virtual_addresses.contains(&addr)
-    }
-
-    /// Picks a backend of the family of `vip` for a flow with hash `hash`; `None` when there is none.
-    #[inline]
-    pub fn choose_backend(&self, service: ServicePortIndex, vip: IpAddr, hash: u64) -> Option<Backend> {
-        let entry = &self.service_ports[service.0 as usize];
-        let backends = if vip.is_ipv4() { &entry.backends_v4 } else { &entry.backends_v6 };
-        // Multiply and shift: uses the high bits of the hash and needs no division.
-        let position = (u128::from(hash) * backends.len() as u128) >> 64;
-        backends.get(position as usize).copied()
-    }
-
-    /// Whether a flow that was sent to `backend` may go on. A TCP or SCTP connection may as long as the backend is listed at
-    /// all, so that a draining or briefly unready server finishes its work; a UDP flow, which has no end, as long as the
-    /// backend serves (S13).
-    #[inline]
-    pub fn is_backend(&self, service: ServicePortIndex, backend: Backend) -> bool {
-        self.service_ports[service.0 as usize].listed.binary_search(&backend).is_ok()
+    pub fn zone(&self, node: NodeIndex) -> Option<ZoneIndex> {
+        self.zones.get(node.0 as usize).copied().flatten()
     }
 
     /// Judges a flow: `subject` sends to (`FromPod`) or receives from (`ToPod`) `peer`, on the receiver's port `dst_port`

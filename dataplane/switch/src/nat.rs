@@ -8,7 +8,7 @@ use crate::DropReason;
 use crate::flows::{Flow, FlowTable};
 use crate::path::Context;
 use crate::state::Side;
-use policy::tables::Backend;
+use policy::tables::{Backend, Choice, Client, FlowHash};
 use std::net::IpAddr;
 use wire::{FlowKey, Fragment, Frame, IcmpKind, Instant, L4, Packet, Protocol, edit};
 
@@ -90,10 +90,13 @@ pub(crate) fn find_target(cx: &Context<'_>, key: &FlowKey) -> Result<Target, Dro
     let policy = &cx.tables.policy;
     let dst = key.dst();
     match policy.find_service(dst, key.protocol, key.dst_port) {
-        Some(service) => match policy.choose_backend(service, dst, key.hash_with(cx.config.seed)) {
-            Some(Backend { addr, port }) => Ok(Target { addr, port, service: true }),
-            None => Err(DropReason::NoBackend),
-        },
+        Some(frontend) => {
+            let hash = FlowHash::new(key, cx.config.seed);
+            match policy.choose(frontend, dst, cx.tables.own(), Client::Inside, key.src(), &hash) {
+                Choice::Backend(Backend { addr, port, .. }) => Ok(Target { addr, port, service: true }),
+                Choice::NoEndpoint | Choice::NoLocalEndpoint | Choice::SourceNotAllowed => Err(DropReason::NoBackend),
+            }
+        }
         None if policy.is_virtual(dst) => Err(DropReason::NoSuchServicePort),
         None => Ok(Target { addr: dst, port: key.dst_port, service: false }),
     }
@@ -103,7 +106,7 @@ pub(crate) fn find_target(cx: &Context<'_>, key: &FlowKey) -> Result<Target, Dro
 pub(crate) fn is_still_target(cx: &Context<'_>, original: &FlowKey, reply: &FlowKey, service: bool) -> bool {
     let policy = &cx.tables.policy;
     match policy.find_service(original.dst(), original.protocol, original.dst_port) {
-        Some(index) => service && policy.is_backend(index, Backend { addr: reply.src(), port: reply.src_port }),
+        Some(frontend) => service && policy.is_backend(frontend.service, reply.src(), reply.src_port),
         None => !service && !policy.is_virtual(original.dst()),
     }
 }

@@ -68,6 +68,12 @@ impl Tables {
         }
     }
 
+    /// This node's own entry; a node that no object describes has none.
+    #[inline]
+    pub(crate) fn own(&self) -> Option<NodeIndex> {
+        self.own
+    }
+
     /// The port of the local pod with address `addr`.
     #[inline]
     pub(crate) fn port_of(&self, addr: IpAddr) -> Option<(ShardId, PortId)> {
@@ -99,8 +105,8 @@ impl Tables {
 
     /// Which Service packets with `key` are for, for people.
     pub(crate) fn name_of_service(&self, key: &FlowKey) -> Option<String> {
-        let service = self.policy.find_service(key.dst(), key.protocol, key.dst_port)?;
-        let service = &self.policy.service_ports[service.0 as usize];
+        let frontend = self.policy.find_service(key.dst(), key.protocol, key.dst_port)?;
+        let service = self.policy.service_entry(frontend.service);
         Some(format!("{}/{}", service.namespace, service.name))
     }
 }

@@ -42,7 +42,7 @@ pub struct Endpoint {
     pub addr: IpAddr,
     /// conditions.ready; true if not given.
     pub ready: bool,
-    /// conditions.serving; as ready if not given.
+    /// conditions.serving; true if not given.
     pub serving: bool,
     /// conditions.terminating; false if not given.
     pub terminating: bool,
@@ -109,7 +109,7 @@ impl Names {
         Endpoint {
             addr,
             ready,
-            serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(ready),
+            serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(true),
             terminating: conditions.and_then(|conditions| conditions.terminating).unwrap_or(false),
             node: endpoint.node_name.as_deref().map(|node| self.intern(node)),
             hints: hints.filter(|hints| !hints.nodes.is_empty() || !hints.zones.is_empty()).map(Box::new),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_stored_once_and_conditions_that_are_not_given_mean_ready() {
+    fn names_are_stored_once_and_conditions_that_are_not_given_mean_ready_and_serving() {
         let yaml = "
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -148,7 +148,7 @@ endpoints:
         );
         let [first, second, third] = &*slice.endpoints else { panic!("one entry for each address") };
         assert!(first.ready && first.serving && !first.terminating);
-        assert!(!third.ready && !third.serving && third.terminating && third.hints.is_none());
+        assert!(!third.ready && third.serving && third.terminating && third.hints.is_none());
         let hints = first.hints.as_ref().expect("hints");
         assert_eq!((&*hints.nodes[0], &*hints.zones[0]), ("node1", "a"));
         let node = |endpoint: &Endpoint| Arc::as_ptr(endpoint.node.as_ref().expect("a node"));

@@ -1,5 +1,6 @@
 //! Node objects: addresses, pod CIDRs, the VTEP's MAC.
 
+use super::services::NodeNames;
 use crate::cluster::Cluster;
 use crate::objects::{ObjectRef, Problem, Severity, Source, VTEP_MAC_ANNOTATION};
 use crate::tables::{NodeEntry, NodeIndex, Owner, Tables};
@@ -7,6 +8,15 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use std::net::IpAddr;
 use wire::MacAddr;
+
+/// Label with the zone of a node.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// Label of nodes that load balancers must not send to, whatever its value (KEP-1143).
+const EXCLUDED_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+/// Taint of a node that the cluster autoscaler is about to delete (KEP-3836).
+const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec<Problem>) {
     for ((_, name), sourced) in &cluster.nodes {
@@ -16,12 +26,35 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
         let addresses = addresses(node, index, tables, &mut refuse);
         let pod_cidrs = pod_cidrs(node, tables, &mut refuse);
         let vtep_mac = vtep_mac(node, &mut refuse);
-        let entry = NodeEntry { name: name.clone(), addresses, pod_cidrs, vtep_mac };
+        let label = |name: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(name));
+        let entry = NodeEntry {
+            name: name.clone(),
+            addresses,
+            pod_cidrs,
+            vtep_mac,
+            zone: label(ZONE_LABEL).filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into()),
+            ready: is_ready(node),
+            excluded_from_load_balancers: label(EXCLUDED_LABEL).is_some(),
+            being_deleted: is_being_deleted(node),
+        };
         for gateway in entry.gateways() {
             tables.owners.entry(gateway).or_insert(Owner::Node(index));
         }
         tables.nodes.push(entry);
     }
+    let zones = NodeNames::of(&tables.nodes);
+    tables.zones = tables.nodes.iter().map(|node| zones.zone(node.zone.as_deref()?)).collect();
+}
+
+/// Condition Ready; a node that says nothing about it (as in files) is ready.
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    !conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status != "True")
+}
+
+fn is_being_deleted(node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    node.metadata.deletion_timestamp.is_some() || taints.into_iter().any(|taint| taint.key == DELETION_TAINT)
 }
 
 struct Refuse<'a> {

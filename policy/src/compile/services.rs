@@ -1,149 +1,54 @@
-//! Services and their EndpointSlices: which virtual address and port leads to which backends.
+//! Services and their EndpointSlices: which address and port leads to which backends.
 //!
-//! A backend may be chosen while its endpoint is ready. When none is ready, those that are terminating but still serving are
-//! chosen (S12, KEP-1669). A TCP or SCTP flow may stay on any backend that is listed, so that a draining or briefly unready
-//! server finishes its work; a UDP flow, which has no end, only on one that serves (S13). Slices of one Service are merged,
-//! and an endpoint that stands in two of them during a move counts once (S24, KEP-752).
+//! Each Service is compiled alone, from itself, its slices, the names of nodes and the options ([`compile_service`]): the same
+//! in, the same out, so the result can be kept until one of them changes. Putting the results together ([`assemble`]) settles
+//! who has an address or nodePort that several claim, and costs nothing for an endpoint.
 
-use super::pods::protocol;
-use crate::cluster::{Cluster, Endpoint, Slice};
-use crate::objects::{ObjectRef, Problem, Severity, Source};
-use crate::tables::{Backend, ServicePortEntry, ServicePortIndex, Tables};
-use k8s_openapi::api::core::v1::{Service, ServicePort};
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+mod assemble;
+mod endpoints;
+mod entry;
+
+pub(crate) use assemble::assemble;
+pub(crate) use entry::{CompiledService, compile_service};
+
+use super::CompileOptions;
+use crate::cluster::{Cluster, Slice};
+use crate::objects::Problem;
+use crate::tables::{NodeEntry, NodeIndex, Tables, ZoneIndex};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use wire::Protocol;
 
-pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec<Problem>) {
-    for (key, sourced) in &cluster.services {
-        let (namespace, name) = key;
-        let addresses = virtual_addresses(&sourced.object, &sourced.source, tables, problems);
-        if addresses.is_empty() {
-            continue;
-        }
-        tables.virtual_addresses.extend(&addresses);
+pub(super) fn compile(cluster: &Cluster, options: &CompileOptions, tables: &mut Tables, problems: &mut Vec<Problem>) {
+    let names = NodeNames::of(&tables.nodes);
+    let compiled = cluster.services.iter().map(|(key, sourced)| {
         let slices: Vec<&Slice> = cluster.slices_of(key).map(|slice| &*slice.object).collect();
-        let ports = sourced.object.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-        for port in ports {
-            let Some(entry) = service_port(namespace, name, port, &slices) else { continue };
-            let index = ServicePortIndex(tables.service_ports.len() as u32);
-            for &addr in &addresses {
-                tables.virtual_ports.entry((addr, entry.protocol, entry.port)).or_insert(index);
-            }
-            tables.service_ports.push(entry);
+        compile_service(sourced, &slices, &names, options)
+    });
+    let compiled: Vec<CompiledService> = compiled.collect();
+    assemble(&compiled, options, tables, problems);
+}
+
+/// What Services need to know of the nodes: numbers for the names that slices and hints use.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeNames {
+    nodes: BTreeMap<Arc<str>, NodeIndex>,
+    zones: BTreeMap<Arc<str>, ZoneIndex>,
+}
+
+impl NodeNames {
+    pub(crate) fn of(nodes: &[NodeEntry]) -> NodeNames {
+        let zones: BTreeSet<Arc<str>> = nodes.iter().filter_map(|node| node.zone.clone()).collect();
+        NodeNames {
+            nodes: nodes.iter().map(|node| node.name.clone()).zip((0..).map(NodeIndex)).collect(),
+            zones: zones.into_iter().zip((0..).map(ZoneIndex)).collect(),
         }
     }
-}
 
-/// The cluster addresses of a Service; none for headless Services and for ExternalName.
-fn virtual_addresses(service: &Service, source: &Source, tables: &Tables, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
-    let Some(spec) = &service.spec else { return Vec::new() };
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return Vec::new();
+    pub(crate) fn node(&self, name: &str) -> Option<NodeIndex> {
+        self.nodes.get(name).copied()
     }
-    let listed: Vec<(String, &str)> = match &spec.cluster_ips {
-        Some(ips) => {
-            ips.iter().enumerate().map(|(position, ip)| (format!("spec.clusterIPs[{position}]"), &**ip)).collect()
-        }
-        None => spec.cluster_ip.iter().map(|ip| ("spec.clusterIP".to_owned(), &**ip)).collect(),
-    };
-    let mut addresses = Vec::new();
-    for (field, text) in listed {
-        if matches!(text, "" | "None") {
-            continue;
-        }
-        let message = match text.parse::<IpAddr>() {
-            Err(_) => format!("{text:?} is not an IP address"),
-            Ok(addr) => match tables.owner(addr) {
-                Some(owner) => super::owner_text(tables, owner, addr),
-                None if tables.is_virtual(addr) => format!("{addr} is already the address of another Service"),
-                None => {
-                    addresses.push(addr);
-                    continue;
-                }
-            },
-        };
-        let metadata = &service.metadata;
-        let object = ObjectRef::new(
-            "Service",
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.name.as_deref().unwrap_or_default(),
-        );
-        problems.push(Problem::of(source, object, field, message, Severity::Refused));
-    }
-    addresses
-}
 
-fn service_port(
-    namespace: &Arc<str>,
-    name: &Arc<str>,
-    port: &ServicePort,
-    slices: &[&Slice],
-) -> Option<ServicePortEntry> {
-    let mut ready = BTreeSet::new();
-    let mut draining = BTreeSet::new();
-    let mut listed = BTreeSet::new();
-    let keeps_unserving = protocol(port.protocol.as_deref()) != Some(Protocol::UDP);
-    for slice in slices {
-        let Some(target) = target_port(slice, port) else { continue };
-        for endpoint in &slice.endpoints {
-            let condition = Condition::of(endpoint);
-            let backend = Backend { addr: endpoint.addr, port: target };
-            match condition {
-                Condition::Ready => ready.insert(backend),
-                Condition::Draining => draining.insert(backend),
-                Condition::Serving | Condition::Unready => false,
-            };
-            if keeps_unserving || !matches!(condition, Condition::Unready) {
-                listed.insert(backend);
-            }
-        }
-    }
-    let of_family = |is_ipv4: bool| -> Arc<[Backend]> {
-        let of_set = |set: &BTreeSet<Backend>| -> Arc<[Backend]> {
-            set.iter().filter(|backend| backend.addr.is_ipv4() == is_ipv4).copied().collect()
-        };
-        let ready = of_set(&ready);
-        if ready.is_empty() { of_set(&draining) } else { ready }
-    };
-    Some(ServicePortEntry {
-        namespace: namespace.clone(),
-        name: name.clone(),
-        port_name: port.name.as_deref().unwrap_or_default().into(),
-        port: u16::try_from(port.port).ok()?,
-        protocol: protocol(port.protocol.as_deref())?,
-        backends_v4: of_family(true),
-        backends_v6: of_family(false),
-        listed: listed.into_iter().collect(),
-    })
-}
-
-/// The port of a slice's endpoints that serves `port`: the one of the same name and protocol.
-fn target_port(slice: &Slice, port: &ServicePort) -> Option<u16> {
-    let name = port.name.as_deref().unwrap_or_default();
-    let wanted = protocol(port.protocol.as_deref())?;
-    let mut ports = slice.ports.iter();
-    ports.find(|candidate| &*candidate.name == name && candidate.protocol == wanted)?.port
-}
-
-/// What the conditions of an endpoint mean for traffic.
-enum Condition {
-    Ready,
-    /// Terminating and still serving.
-    Draining,
-    /// Serving, but neither ready nor terminating.
-    Serving,
-    Unready,
-}
-
-impl Condition {
-    fn of(endpoint: &Endpoint) -> Condition {
-        match (endpoint.ready, endpoint.serving, endpoint.terminating) {
-            (true, ..) => Condition::Ready,
-            (false, true, true) => Condition::Draining,
-            (false, true, false) => Condition::Serving,
-            (false, false, _) => Condition::Unready,
-        }
+    pub(crate) fn zone(&self, name: &str) -> Option<ZoneIndex> {
+        self.zones.get(name).copied()
     }
 }

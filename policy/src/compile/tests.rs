@@ -1,7 +1,7 @@
 use super::compile;
 use crate::cluster::Cluster;
 use crate::objects::parse;
-use crate::tables::{Direction, Tables, VerdictReason};
+use crate::tables::{Backend, Choice, Client, Direction, FlowHash, Tables, VerdictReason};
 use std::net::IpAddr;
 use wire::Protocol;
 
@@ -341,11 +341,25 @@ endpoints: [{}]
     )
 }
 
+/// The backend of port 80 of `vip` for a flow with hash `hash`.
+fn chosen(tables: &Tables, vip: &str, hash: u64) -> Option<Backend> {
+    let (vip, hash) = (addr(vip), FlowHash { seeded: hash, cluster_wide: hash });
+    let frontend = tables.find_service(vip, Protocol::TCP, 80).expect("the Service");
+    match tables.choose(frontend, vip, None, Client::Inside, vip, &hash) {
+        Choice::Backend(backend) => Some(backend),
+        Choice::NoEndpoint => None,
+        refusal => panic!("{refusal:?}"),
+    }
+}
+
 /// The backends of 10.96.0.5:80 as `address:port`.
 fn backends(tables: &Tables) -> Vec<String> {
     let service = tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80).expect("the Service");
-    let entry = &tables.service_ports[service.0 as usize];
-    entry.backends_v4.iter().map(|backend| format!("{}:{}", backend.addr, backend.port)).collect()
+    let candidates = tables.candidates(service, addr("10.96.0.5"), None, Client::Inside);
+    let mut found: Vec<String> =
+        candidates.iter().map(|backend| format!("{}:{}", backend.addr, backend.port)).collect();
+    found.sort();
+    found
 }
 
 #[test]
@@ -356,15 +370,14 @@ fn s01_a_cluster_ip_and_port_lead_to_the_ready_endpoints_and_a_flow_keeps_its_ba
     let service = tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80).expect("the Service");
     assert_eq!(tables.find_service(addr("10.96.0.5"), Protocol::UDP, 80), None);
     assert!(tables.is_virtual(addr("10.96.0.5")) && !tables.is_virtual(addr(A)));
-    let chosen: std::collections::HashSet<_> = (0..64u64)
-        .map(|flow| tables.choose_backend(service, addr("10.96.0.5"), flow.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-        .collect();
-    assert_eq!(chosen.len(), 2, "flows spread over the backends");
-    for backend in chosen.into_iter().flatten() {
-        assert!(tables.is_backend(service, backend));
+    let all: std::collections::HashSet<_> =
+        (0..64u64).map(|flow| chosen(&tables, "10.96.0.5", flow.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    assert_eq!(all.len(), 2, "flows spread over the backends");
+    for backend in all.into_iter().flatten() {
+        assert!(tables.is_backend(service.service, backend.addr, backend.port));
     }
     let dns = tables.find_service(addr("10.96.0.5"), Protocol::UDP, 53).expect("the second port");
-    assert_eq!(tables.service_ports[dns.0 as usize].backends_v4[0].port, 5353);
+    assert!(tables.service(dns.service).backends().all(|backend| backend.port == 5353));
 }
 
 #[test]
@@ -381,8 +394,8 @@ fn s06_headless_and_external_name_services_have_no_virtual_address() {
 #[test]
 fn s11_a_service_without_endpoints_is_found_but_has_no_backend() {
     let tables = tables(&(abc() + SERVICE));
-    let service = tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80).expect("the Service");
-    assert_eq!(tables.choose_backend(service, addr("10.96.0.5"), 7), None);
+    assert!(tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80).is_some());
+    assert_eq!(chosen(&tables, "10.96.0.5", 7), None);
 }
 
 #[test]
@@ -392,11 +405,9 @@ fn s12_terminating_endpoints_are_chosen_only_when_none_is_ready_and_they_still_s
     let mixed = tables(&(abc() + SERVICE + &slice("s", "IPv4", 80, &[(A, "ready: true"), (B, draining), (C, gone)])));
     assert_eq!(backends(&mixed), ["10.244.1.2:80"]);
     let service = mixed.find_service(addr("10.96.0.5"), Protocol::TCP, 80).expect("the Service");
-    let backend = crate::tables::Backend { addr: addr(B), port: 80 };
-    assert!(mixed.is_backend(service, backend), "a running flow may finish on a draining backend");
-    let backend = crate::tables::Backend { addr: addr(C), port: 5353 };
+    assert!(mixed.is_backend(service.service, addr(B), 80), "a running flow may finish on a draining backend");
     let dns = mixed.find_service(addr("10.96.0.5"), Protocol::UDP, 53).expect("the UDP port");
-    assert!(!mixed.is_backend(dns, backend), "a UDP flow leaves a backend that does not serve");
+    assert!(!mixed.is_backend(dns.service, addr(C), 5353), "a UDP flow leaves a backend that does not serve");
     let all = tables(&(abc() + SERVICE + &slice("s", "IPv4", 80, &[(B, draining), (C, gone)])));
     assert_eq!(backends(&all), ["10.244.2.2:80"]);
     let unready = "ready: false, serving: true, terminating: false";
@@ -409,7 +420,7 @@ fn s22_each_family_of_a_dual_stack_service_has_its_own_backends() {
     let tables = tables(&(abc() + SERVICE + &slices));
     let service = tables.find_service(addr("fd00:10:96::5"), Protocol::TCP, 80).expect("the Service");
     assert_eq!(tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80), Some(service));
-    let chosen = |vip| tables.choose_backend(service, addr(vip), 1).map(|backend| backend.addr);
+    let chosen = |vip| chosen(&tables, vip, 1).map(|backend| backend.addr);
     assert_eq!(chosen("10.96.0.5"), Some(addr(A)));
     assert_eq!(chosen("fd00:10:96::5"), Some(addr("fd00:10:244:2::2")));
 }
