@@ -2,7 +2,7 @@
 //!
 //! - [`directory`] is the source: a watched folder of Kubernetes YAML, turned into generations of objects.
 //! - [`controller`] plays the Kubernetes controllers for objects that a person wrote, as a pure function.
-//! - [`ipam`] hands out addresses of ranges.
+//! - [`ipam`] hands out addresses of ranges to pods and Services, [`pools`] those that Services have for the outside.
 //! - [`agent`] is the node process: source, compiler, dataplane and API put together.
 //! - [`api`] is how others talk to it: HTTP and JSON over a unix socket.
 
@@ -15,3 +15,4 @@ pub mod directory;
 mod hash;
 pub mod ipam;
 mod log;
+pub mod pools;

@@ -5,7 +5,7 @@
 
 use super::placement::{Place, has_ended};
 use super::services::{self, Family};
-use super::{Key, key, names};
+use super::{Key, hints, key, names};
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -76,7 +76,8 @@ pub(super) fn slices(
             // The Service exists and has nothing behind it, which is something else than not knowing.
             groups.insert(Vec::new(), Vec::new());
         }
-        for (ports, endpoints) in groups {
+        for (ports, mut endpoints) in groups {
+            hints::fill(service, &mut endpoints, nodes);
             let mut chunks: Vec<&[Endpoint]> = endpoints.chunks(ENDPOINTS_MAX).collect();
             if chunks.is_empty() {
                 chunks.push(&[]);
@@ -119,7 +120,7 @@ fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&Node>) 
     let (namespace, name) = key(&pod.metadata);
     let pod_spec = pod.spec.as_ref();
     let same_domain = pod_spec.and_then(|spec| spec.subdomain.as_deref()) == service.metadata.name.as_deref();
-    let zone = node.and_then(|node| node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone").cloned());
+    let zone = node.and_then(hints::zone).cloned();
     Endpoint {
         addresses: vec![address],
         conditions: Some(EndpointConditions {

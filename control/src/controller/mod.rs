@@ -10,8 +10,11 @@
 //! that it does not concern (nodes, addresses and names stay). There is no clock: nothing rolls out step by step.
 
 mod endpoints;
+mod hints;
+mod load_balancers;
 mod names;
 mod network;
+mod node_ports;
 mod nodes;
 mod placement;
 mod services;
@@ -31,6 +34,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use policy::objects::{Object, ObjectRef, Problem, Severity, Source, Sourced};
 use policy::selector::Selector;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub(crate) use names::suffix;
@@ -46,7 +50,7 @@ type Key = (String, String);
 pub struct Filled {
     /// Namespaces, Nodes, Pods, Services, EndpointSlices and NetworkPolicies, in this order, each by namespace and name.
     pub objects: Vec<Sourced<Object>>,
-    /// Objects that were refused, and why. Everything else is in `objects`.
+    /// Objects that were refused, and why; everything else is in `objects`. Warnings are about what an object lacks there.
     pub problems: Vec<Problem>,
 }
 
@@ -75,6 +79,8 @@ pub fn fill<'a>(
         status::fill(pod, &places[key], &nodes);
     }
     services::fill(&mut state.services, &before.services, &network.services, &mut problems);
+    node_ports::fill(&mut state.services, &before.services, &mut problems);
+    state.give_addresses(&before, &nodes, network, &mut problems);
     state.compute_endpoints(&places, &nodes);
     state.complete_namespaces();
     state.nodes = nodes.into_iter().map(|node| (nodes::name(&node).to_owned(), node)).collect();
@@ -121,6 +127,16 @@ impl State {
         self.stateful_sets.values().for_each(|set| expansion.stateful_set(set));
         self.daemon_sets.values().for_each(|set| expansion.daemon_set(set, nodes));
         expansion.finish()
+    }
+
+    fn give_addresses(&mut self, before: &State, nodes: &[Node], network: &LabNetwork, problems: &mut Problems) {
+        let of_node = |node: &Node| {
+            let owner = format!("Node {}", nodes::name(node));
+            nodes::addresses(node).into_iter().map(move |address| (address, owner.clone()))
+        };
+        let in_use: Vec<(IpAddr, String)> = nodes.iter().flat_map(of_node).collect();
+        let pools = vec![network.load_balancer_pool()];
+        load_balancers::fill(&mut self.services, &before.services, pools, in_use, problems);
     }
 
     fn compute_endpoints(&mut self, places: &BTreeMap<Key, placement::Place>, nodes: &[Node]) {
@@ -172,9 +188,18 @@ struct Problems {
 
 impl Problems {
     fn refuse(&mut self, kind: &str, metadata: &ObjectMeta, field: &str, reason: &str) {
+        self.add(kind, metadata, field, reason, Severity::Refused);
+    }
+
+    /// The object stays in force without the part that `reason` is about.
+    fn warn(&mut self, kind: &str, metadata: &ObjectMeta, field: &str, reason: &str) {
+        self.add(kind, metadata, field, reason, Severity::Warning);
+    }
+
+    fn add(&mut self, kind: &str, metadata: &ObjectMeta, field: &str, reason: &str, severity: Severity) {
         let object = reference(kind, metadata);
         let source = self.source(&object);
-        self.list.push(Problem::of(&source, object, field, reason, Severity::Refused));
+        self.list.push(Problem::of(&source, object, field, reason, severity));
     }
 
     /// Notes that an object is made for another one: its problems are found where that one is written.

@@ -1,6 +1,7 @@
 //! The address plan of a lab: where nodes, pods and Services get their addresses from when the manifests do not say.
 
 use crate::ipam::{address_at, subrange};
+use crate::pools::AddressPool;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -56,6 +57,16 @@ impl LabNetwork {
         self.pods.iter().filter_map(|(net, len)| subrange(net, *len, index.into())).collect()
     }
 
+    /// The pool of LoadBalancer addresses where the manifests have none.
+    pub fn load_balancer_pool(&self) -> AddressPool {
+        AddressPool {
+            name: "of the lab".to_owned(),
+            ranges: self.load_balancers.clone(),
+            auto_assign: true,
+            avoid_buggy_ips: false,
+        }
+    }
+
     /// Addresses of the cluster DNS Service, one per family.
     pub fn dns_addresses(&self) -> Vec<IpAddr> {
         self.services.iter().map(|net| address_at(net, DNS_HOST)).collect()
@@ -89,6 +100,8 @@ mod tests {
         assert_eq!(network.pod_cidrs(1)[1].to_string(), "fd00:10:244:1::/64");
         assert_eq!(network.world_addresses()[0].to_string(), "172.30.0.100");
         assert_eq!(network.dns_addresses()[0].to_string(), "10.96.0.10");
+        let pool = network.load_balancer_pool().to_string();
+        assert_eq!(pool, "of the lab (172.30.0.200-172.30.0.250, fd00:172:30::200-fd00:172:30::250)");
     }
 
     #[test]

@@ -46,6 +46,12 @@ pub(super) fn name(node: &Node) -> &str {
     node.metadata.name.as_deref().unwrap_or_default()
 }
 
+/// Whether the node is ready; one that does not say is.
+pub(super) fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().find(|condition| condition.type_ == "Ready").is_none_or(|ready| ready.status == "True")
+}
+
 /// The node's InternalIP addresses.
 pub(super) fn addresses(node: &Node) -> Vec<IpAddr> {
     let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());

@@ -1,3 +1,6 @@
+mod outside;
+mod topology;
+
 use super::*;
 use crate::ipam::gateway;
 use policy::objects::parse;
