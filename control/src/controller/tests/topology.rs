@@ -69,9 +69,9 @@ fn there_are_no_hints_where_they_would_overload_a_zone_or_where_a_node_has_no_zo
     let too_few = run(&cluster(&NODES, &["n1"], &shared_out()));
     assert_eq!(hints(&too_few), ["n1: "]);
     let unlabelled =
-        cluster(&NODES, &["n1", "n2", "n3"], &shared_out()).replace("topology.kubernetes.io/zone: b", "x: y");
+        cluster(&NODES, &["n1", "n2", "n3"], &shared_out()).replace("topology.kubernetes.io/zone: b", "x: z");
     assert_eq!(hints(&run(&unlabelled)), ["n1: ", "n2: ", "n3: "]);
-    let heavy = "apiVersion: v1\nkind: Node\nmetadata: {name: n4, labels: {topology.kubernetes.io/zone: b}}\nspec: {podCIDRs: \
+    let heavy = "apiVersion: v1\nkind: Node\nmetadata: {name: n4, labels: {topology.kubernetes.io/zone: a}}\nspec: {podCIDRs: \
                  [10.1.9.0/24]}\nstatus: {allocatable: {cpu: 64}}\n---\n";
     let unknown = run(&[heavy.to_owned(), cluster(&NODES, &["n1", "n2", "n3"], &shared_out())].concat());
     assert_eq!(hints(&unknown), ["n1: a", "n2: a", "n3: b"], "CPUs count only when all are known");
