@@ -98,6 +98,7 @@ fn dataplane(running: &Dataplane) -> DataplaneStatus {
         received: total.received.frames,
         forwarded: total.forwarded.frames,
         answered: total.answered.frames,
+        held: total.held.frames,
         dropped: total.dropped.frames,
         tunnel_received: Transfers { datagrams: counters.io.tunnel_rx_datagrams, calls: counters.io.tunnel_rx_calls },
         tunnel_sent: Transfers { datagrams: counters.io.tunnel_tx_datagrams, calls: counters.io.tunnel_tx_calls },

@@ -130,7 +130,7 @@ pub struct DataplaneStatus {
     pub ports: usize,
     /// Flows in the tables of all ports.
     pub flows: usize,
-    /// Frames handed to the switch. `forwarded`, `answered` and `dropped` add up to it.
+    /// Frames handed to the switch. `forwarded`, `answered`, `dropped` and `held` add up to it.
     pub received: u64,
     /// Frames sent on.
     pub forwarded: u64,
@@ -138,6 +138,8 @@ pub struct DataplaneStatus {
     pub answered: u64,
     /// Frames discarded.
     pub dropped: u64,
+    /// Frames that wait at the moment, such as fragments that came before their first.
+    pub held: u64,
     /// Tunnel datagrams received and the calls that took.
     pub tunnel_received: Transfers,
     /// Tunnel datagrams sent and the calls that took.

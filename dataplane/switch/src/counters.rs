@@ -1,4 +1,5 @@
-//! What was counted. Every frame handed in raises exactly one of forwarded, answered and dropped, so the sums balance.
+//! What was counted. Every frame handed in raises exactly one of forwarded, answered, dropped and held, so the sums balance. A
+//! held frame leaves that count when it gets its fate.
 
 use crate::{DropReason, Fate, PortId};
 
@@ -67,6 +68,11 @@ impl Count {
         self.bytes += bytes as u64;
     }
 
+    fn subtract(&mut self, bytes: usize) {
+        self.frames = self.frames.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes as u64);
+    }
+
     fn merge(&mut self, other: Count) {
         self.frames += other.frames;
         self.bytes += other.bytes;
@@ -84,6 +90,8 @@ pub struct Counters {
     pub answered: Count,
     /// Of those, discarded.
     pub dropped: Count,
+    /// Of those, held at the moment.
+    pub held: Count,
     /// Frames of any origin that were sent to this port, answers included. Not part of the balance.
     pub delivered: Count,
     drops: [u64; DropReason::COUNT],
@@ -97,6 +105,7 @@ impl Default for Counters {
             forwarded: Count::default(),
             answered: Count::default(),
             dropped: Count::default(),
+            held: Count::default(),
             delivered: Count::default(),
             drops: [0; DropReason::COUNT],
             answers: [0; AnswerKind::ALL.len()],
@@ -108,6 +117,17 @@ impl Counters {
     /// Counts the fate of a frame that was `bytes` long when it was handed in.
     pub(crate) fn count(&mut self, bytes: usize, fate: Fate, answer: Option<AnswerKind>) {
         self.received.add(bytes);
+        self.count_fate(bytes, fate, answer);
+    }
+
+    /// Counts what became of a frame that was held; it was `bytes` long when it was handed in.
+    pub(crate) fn count_released(&mut self, bytes: usize, fate: Fate, answer: Option<AnswerKind>) {
+        self.held.subtract(bytes);
+        self.count_fate(bytes, fate, answer);
+    }
+
+    #[inline]
+    fn count_fate(&mut self, bytes: usize, fate: Fate, answer: Option<AnswerKind>) {
         match fate {
             Fate::Forward(_) => self.forwarded.add(bytes),
             Fate::Answer(_) => {
@@ -116,6 +136,7 @@ impl Counters {
                     self.answers[kind as usize] += 1;
                 }
             }
+            Fate::Held => self.held.add(bytes),
             Fate::Drop(reason) => {
                 self.dropped.add(bytes);
                 self.drops[reason as usize] += 1;
@@ -145,8 +166,9 @@ impl Counters {
 
     /// Whether everything that was handed in has one fate, and every drop and answer one kind.
     pub fn balance(&self) -> bool {
-        self.received.frames == self.forwarded.frames + self.answered.frames + self.dropped.frames
-            && self.received.bytes == self.forwarded.bytes + self.answered.bytes + self.dropped.bytes
+        let fates = [self.forwarded, self.answered, self.dropped, self.held];
+        self.received.frames == fates.iter().map(|count| count.frames).sum::<u64>()
+            && self.received.bytes == fates.iter().map(|count| count.bytes).sum::<u64>()
             && self.dropped.frames == self.drops.iter().sum::<u64>()
             && self.answered.frames == self.answers.iter().sum::<u64>()
     }
@@ -157,6 +179,7 @@ impl Counters {
         self.forwarded.merge(other.forwarded);
         self.answered.merge(other.answered);
         self.dropped.merge(other.dropped);
+        self.held.merge(other.held);
         self.delivered.merge(other.delivered);
         self.drops.iter_mut().zip(other.drops).for_each(|(mine, theirs)| *mine += theirs);
         self.answers.iter_mut().zip(other.answers).for_each(|(mine, theirs)| *mine += theirs);

@@ -84,7 +84,9 @@ drop_reasons! {
     NoBackend => "no-backend", "The Service has no backend that takes traffic.";
     NoSuchServicePort => "no-such-service-port", "The address is a Service's, the port is not.";
     UnrelatedIcmpError => "unrelated-icmp-error", "An ICMP error about a packet of no known flow.";
-    FragmentWithoutFirst => "fragment-without-first", "A later fragment whose first fragment was not forwarded.";
+    FragmentWithoutFirst => "fragment-without-first", "A later fragment whose first fragment was not forwarded, or did not come in time.";
+    FragmentContradiction => "fragment-contradiction", "A fragment that repeats, overlaps or contradicts another of its datagram.";
+    FragmentsWaiting => "fragments-waiting", "Too many fragments waited for their first; the oldest gave way.";
 
     // Routing.
     TtlExceeded => "ttl-exceeded", "The packet's hop limit is used up.";

@@ -8,7 +8,8 @@
 //! | `admit` | who may send what: MAC, source, ARP and ND senders, rogue servers, tunnel peers |
 //! | `answer` | what the switch itself says: ARP, ND, gateway ping, ICMP errors, refusals |
 //! | `flows`, `state` | the conversations of a port, their lifetime and limit |
-//! | `fragments` | which flow a later fragment belongs to |
+//! | `fragments` | which flow a later fragment belongs to, and those that wait for their first |
+//! | `later` | frames that are sent later than they came |
 //! | `nat` | where a Service leads and how packets are translated |
 //! | `verdict` | what policy says |
 //! | `place` | where an address lives |
@@ -24,6 +25,7 @@ mod counters;
 mod drop;
 mod flows;
 mod fragments;
+mod later;
 mod nat;
 mod path;
 mod path_mtu;
@@ -93,13 +95,17 @@ pub enum Exit {
     Peer(PeerId),
 }
 
-/// What became of a frame. Exactly one per frame handed in, and exactly one counter.
+/// What became of a frame. Exactly one per frame handed in, and exactly one counter; one that is held gets another fate when it
+/// is released or given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Sent on.
     Forward(Exit),
     /// Turned, in its own buffer, into an answer (ARP, ND, ICMP, TCP RST) that is sent back.
     Answer(Exit),
+    /// Copied by the switch until what it depends on has come; it comes back from [`Switch::release`], or is given up and
+    /// counted as dropped.
+    Held,
     /// Discarded.
     Drop(DropReason),
 }

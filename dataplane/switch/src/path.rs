@@ -6,12 +6,15 @@
 //! from_peer   peer · admit · place → into_port
 //! onward      hop limit · outbound flow · size · translate · place → into_port, shard or peer
 //! into_port   inbound flow · translate back · deliver
+//! release     onward or into_port, for a frame that was held there
 //! ```
-//! A stage that ends a frame's way returns a [`Stop`]; the frame then is an answer, or nothing.
+//! A stage that ends a frame's way returns a [`Stop`]; the frame then is an answer, or nothing, or a copy waits.
 
 use crate::admit::{self, Admitted};
 use crate::counters::AnswerKind;
 use crate::flows::{Flow, Hit, InsertError};
+use crate::fragments::{Datagram, NoFlow};
+use crate::later::Stage;
 use crate::nat::{self, Role};
 use crate::path_mtu::PathMtus;
 use crate::place::{self, Place};
@@ -48,6 +51,8 @@ pub(crate) enum Stop {
     Drop(DropReason),
     /// The frame is an answer to its sender.
     Answer(AnswerKind, Exit),
+    /// A later fragment waits at this stage for its first.
+    Wait(Stage),
 }
 
 impl From<DropReason> for Stop {
@@ -102,9 +107,37 @@ pub(crate) fn from_shard(cx: &Context<'_>, ports: &mut Ports, port: PortId, fram
     into_port(cx, ports, port, None, packet, frame)
 }
 
+/// A frame that was held at `stage`; `from` is the peer that sent it, if one did.
+pub(crate) fn release(
+    cx: &Context<'_>,
+    ports: &mut Ports,
+    stage: Stage,
+    from: Option<PeerId>,
+    frame: &mut Frame,
+) -> Step<Exit> {
+    let packet = Packet::check(frame.bytes())?;
+    match stage {
+        Stage::From(id) => {
+            let slot = ports.find(id).ok_or(DropReason::PortGone)?;
+            onward(cx, ports, slot, packet, frame)
+        }
+        Stage::Into(id) => into_port(cx, ports, id, from, packet, frame),
+    }
+}
+
 /// From a port's attached side to wherever the packet goes.
 #[inline]
-fn onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Packet, frame: &mut Frame) -> Step<Exit> {
+fn onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, packet: Packet, frame: &mut Frame) -> Step<Exit> {
+    let begun = Datagram::begun_by(&packet);
+    let step = send_onward(cx, ports, slot, packet, frame);
+    if let Some(datagram) = begun {
+        ports.settle(cx.now, slot, datagram, step.is_ok());
+    }
+    step
+}
+
+#[inline]
+fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Packet, frame: &mut Frame) -> Step<Exit> {
     let port = ports.at_mut(slot);
     if !port.is_ready(cx) {
         return Err(DropReason::PortNotReady.into());
@@ -113,7 +146,8 @@ fn onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Packet, 
         return Err(answer::ttl_exceeded(cx, port, frame, &packet));
     }
     let role = Role::of(&packet);
-    let hit = match find(cx, port, None, &packet, &role, frame)? {
+    let stage = Stage::From(port.config.id);
+    let hit = match find(cx, port, stage, None, &packet, &role, frame)? {
         Found::Flow(hit) => hit,
         Found::Opener(key) => open_outbound(cx, port, &packet, key, frame)?,
     };
@@ -150,16 +184,32 @@ fn into_port(
     ports: &mut Ports,
     id: PortId,
     from: Option<PeerId>,
-    mut packet: Packet,
+    packet: Packet,
     frame: &mut Frame,
 ) -> Step<Exit> {
     let slot = ports.find(id).ok_or(DropReason::PortGone)?;
-    let port = ports.at_mut(slot);
+    let begun = Datagram::begun_by(&packet);
+    let step = take_in(cx, ports.at_mut(slot), from, packet, frame);
+    if let Some(datagram) = begun {
+        ports.settle(cx.now, slot, datagram, step.is_ok());
+    }
+    step
+}
+
+#[inline]
+fn take_in(
+    cx: &Context<'_>,
+    port: &mut Port,
+    from: Option<PeerId>,
+    mut packet: Packet,
+    frame: &mut Frame,
+) -> Step<Exit> {
     if !port.is_ready(cx) {
         return Err(DropReason::PortNotReady.into());
     }
     let role = Role::of(&packet);
-    let hit = match find(cx, port, from, &packet, &role, frame)? {
+    let stage = Stage::Into(port.config.id);
+    let hit = match find(cx, port, stage, from, &packet, &role, frame)? {
         Found::Flow(hit) => hit,
         Found::Opener(key) => open_inbound(cx, port, &packet, key)?,
     };
@@ -180,11 +230,12 @@ enum Found {
     Opener(FlowKey),
 }
 
-/// The flow of a packet; `from` is the peer that sent it, if one did.
+/// The flow of a packet at `stage`; `from` is the peer that sent it, if one did.
 #[inline]
 fn find(
     cx: &Context<'_>,
     port: &mut Port,
+    stage: Stage,
     from: Option<PeerId>,
     packet: &Packet,
     role: &Role,
@@ -199,8 +250,12 @@ fn find(
             }
         },
         Role::Fragment => {
-            let first = port.fragments.find(cx.now, packet);
-            first.and_then(|key| port.flows.find(cx.now, &key)).ok_or(DropReason::FragmentWithoutFirst)?
+            let first = port.fragments.find(cx.now, packet).map_err(|why| match why {
+                NoFlow::Early => Stop::Wait(stage),
+                NoFlow::Refused => DropReason::FragmentWithoutFirst.into(),
+                NoFlow::Contradicts => DropReason::FragmentContradiction.into(),
+            })?;
+            port.flows.find(cx.now, &first).ok_or(DropReason::FragmentWithoutFirst)?
         }
         Role::Error(keys) => {
             let flows = &mut port.flows;

@@ -3,12 +3,14 @@
 use crate::answer::Bucket;
 use crate::counters::Counters;
 use crate::flows::FlowTable;
-use crate::fragments::Fragments;
+use crate::fragments::{Datagram, Fragments};
+use crate::later::Later;
 use crate::path::Context;
 use crate::{PortConfig, PortId, PortKind, SwitchConfig};
 use hashbrown::HashMap;
 use policy::tables::{PodIndex, Tables};
 use std::net::IpAddr;
+use wire::Instant;
 
 /// One attached port.
 #[derive(Debug)]
@@ -68,6 +70,8 @@ impl Port {
 pub(crate) struct Ports {
     slots: Vec<Port>,
     by_id: HashMap<PortId, usize>,
+    /// Frames that leave later than they came, of all ports.
+    pub(crate) later: Later,
 }
 
 impl Ports {
@@ -96,6 +100,12 @@ impl Ports {
         self.by_id.get(&id).copied()
     }
 
+    /// Whether the port `id` is at `slot`, as far as that exists.
+    #[inline]
+    pub(crate) fn is_at(&self, slot: usize, id: PortId) -> bool {
+        self.slots.get(slot).is_some_and(|port| port.config.id == id)
+    }
+
     #[inline]
     pub(crate) fn at(&self, slot: usize) -> &Port {
         &self.slots[slot]
@@ -112,6 +122,18 @@ impl Ports {
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Port> {
         self.slots.iter_mut()
+    }
+
+    /// The first fragment of `datagram` has had its way through the port at `slot`: what waited for it there goes the same way,
+    /// or is discarded if the first was refused.
+    #[cold]
+    pub(crate) fn settle(&mut self, now: Instant, slot: usize, datagram: Datagram, forwarded: bool) {
+        let Ports { slots, later, .. } = self;
+        let fragments = &mut slots[slot].fragments;
+        if !forwarded {
+            fragments.note_refused(now, datagram);
+        }
+        fragments.waiting.take(&datagram, |held| later.release(held));
     }
 
     /// The ports in order of their numbers.

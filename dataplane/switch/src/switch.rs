@@ -1,16 +1,18 @@
 //! The Switch as its shell sees it: the ways in, each with its count, and what can be asked of it.
 
-use crate::counters::{Counters, SwitchCounters};
+use crate::counters::{AnswerKind, Counters, SwitchCounters};
+use crate::fragments::{Datagram, WAIT_MAX};
+use crate::later::{Held, Origin, Stage};
 use crate::path::{self, Context, Step, Stop};
 use crate::path_mtu::PathMtus;
-use crate::ports::Ports;
+use crate::ports::{Port, Ports};
 use crate::state::Side;
 use crate::{DropReason, Exit, Fate, FlowInfo, PortConfig, PortId, SwitchConfig, Tables};
 use overlay::peers::PeerId;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::{Frame, Instant};
+use wire::{Frame, Instant, Packet};
 
 /// Flows are forgotten at most this much later than they could be, so that a shell is not woken for every single one.
 const EXPIRY_STEP: Duration = Duration::from_secs(1);
@@ -67,14 +69,22 @@ impl Switch {
     /// Attaches a port. One with the same number is replaced and its flows are forgotten.
     pub fn add_port(&mut self, port: PortConfig) {
         if let Some(replaced) = self.ports.add(port, &self.config, &self.tables.policy) {
-            self.detached.merge(&replaced.counters);
+            self.bury(replaced);
         }
     }
 
     /// Detaches a port and forgets its flows.
     pub fn remove_port(&mut self, port: PortId) {
         if let Some(removed) = self.ports.remove(port) {
-            self.detached.merge(&removed.counters);
+            self.bury(removed);
+        }
+    }
+
+    /// What a port leaves behind: its counters, and frames that wait for nothing any more.
+    fn bury(&mut self, mut port: Port) {
+        self.detached.merge(&port.counters);
+        while let Some(held) = port.fragments.waiting.pop() {
+            self.give_up(&held, DropReason::PortGone);
         }
     }
 
@@ -89,7 +99,7 @@ impl Switch {
         };
         let (cx, ports) = self.context(now);
         let step = path::from_port(&cx, ports, slot, frame);
-        self.conclude(step, frame, bytes, |switch| &mut switch.ports.at_mut(slot).counters)
+        self.conclude(now, step, frame, bytes, Origin::Port(port, slot))
     }
 
     /// A frame that the node itself sent on its host TAP.
@@ -105,7 +115,7 @@ impl Switch {
         let bytes = frame.len();
         let (cx, ports) = self.context(now);
         let step = path::from_peer(&cx, ports, sender, frame);
-        self.conclude(step, frame, bytes, |switch| &mut switch.tunnel)
+        self.conclude(now, step, frame, bytes, Origin::Tunnel(sender))
     }
 
     /// A frame that another shard handed over for a port of this one.
@@ -114,7 +124,42 @@ impl Switch {
         let bytes = frame.len();
         let (cx, ports) = self.context(now);
         let step = path::from_shard(&cx, ports, port, frame);
-        self.conclude(step, frame, bytes, |switch| &mut switch.handover)
+        self.conclude(now, step, frame, bytes, Origin::Handover)
+    }
+
+    /// Whether [`Switch::release`] has something to give.
+    #[inline]
+    pub fn has_pending(&self) -> bool {
+        self.ports.later.has_pending()
+    }
+
+    /// The next frame that leaves later than it came: it is put into `frame`, whatever that held, and its fate says where it
+    /// goes. To be called while [`Switch::has_pending`], before the shell sleeps; `None` if there is none.
+    ///
+    /// # Panics
+    /// If the buffer of `frame` is smaller than the largest frame that was handed in.
+    pub fn release(&mut self, now: Instant, frame: &mut Frame) -> Option<Fate> {
+        let held = self.ports.later.take()?;
+        held.restore(frame);
+        let (cx, ports) = self.context(now);
+        let step = match held.origin {
+            Origin::Tunnel(sender) => match cx.tables.peers.find_by_underlay(sender) {
+                Some(peer) => path::release(&cx, ports, held.stage, Some(peer), frame),
+                None => Err(DropReason::UnknownPeer.into()),
+            },
+            Origin::Port(..) | Origin::Handover => path::release(&cx, ports, held.stage, None, frame),
+        };
+        let (fate, answer) = self.fate(now, step, frame, held.counted_bytes, held.origin);
+        self.counters_of(held.origin).count_released(held.counted_bytes, fate, answer);
+        self.count_delivery(fate, frame);
+        Some(fate)
+    }
+
+    /// No later than the next moment at which [`Switch::expire`] has a held frame to release or to give up; `None` if nothing
+    /// is held. Traffic can bring it nearer, so a shell asks before it sleeps.
+    #[inline]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.ports.later.deadline()
     }
 
     /// Counts a frame that the shell itself had to discard (transmit queue full, device gone, datagram truncated).
@@ -128,8 +173,10 @@ impl Switch {
         self.path_mtus.learn(now, peer, mtu);
     }
 
-    /// Removes flows whose time has come, at most `budget` entries looked at; returns when to call again.
+    /// Removes flows whose time has come, at most `budget` entries looked at, and gives up frames that waited too long; returns
+    /// when to call again, unless traffic brings [`Switch::deadline`] nearer.
     pub fn expire(&mut self, now: Instant, budget: usize) -> Option<Instant> {
+        self.give_up_overdue(now);
         let mut left = budget;
         let mut next: Option<Instant> = None;
         for port in self.ports.iter_mut() {
@@ -137,7 +184,29 @@ impl Switch {
             next = [next, port.flows.next_expiry()].into_iter().flatten().min();
         }
         let soonest = if left == 0 { now } else { now + EXPIRY_STEP };
-        next.map(|at| at.max(soonest))
+        [next.map(|at| at.max(soonest)), self.deadline()].into_iter().flatten().min()
+    }
+
+    /// Gives up the frames that have waited too long.
+    fn give_up_overdue(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|at| now < at) {
+            return;
+        }
+        let (mut overdue, mut next) = (Vec::new(), None);
+        for port in self.ports.iter_mut() {
+            let waiting = &mut port.fragments.waiting;
+            overdue.extend(std::iter::from_fn(|| waiting.pop_overdue(now)));
+            next = [next, waiting.deadline()].into_iter().flatten().min();
+        }
+        self.ports.later.set_deadline(next);
+        for held in overdue {
+            self.give_up(&held, DropReason::FragmentWithoutFirst);
+        }
+    }
+
+    /// A held frame is discarded.
+    fn give_up(&mut self, held: &Held, reason: DropReason) {
+        self.counters_of(held.origin).count_released(held.counted_bytes, Fate::Drop(reason), None);
     }
 
     /// The ports of this shard, in order of their numbers.
@@ -188,24 +257,66 @@ impl Switch {
 
     /// Turns the end of a frame's way into its fate and counts it once.
     #[inline]
-    fn conclude(
+    fn conclude(&mut self, now: Instant, step: Step<Exit>, frame: &Frame, bytes: usize, origin: Origin) -> Fate {
+        let (fate, answer) = self.fate(now, step, frame, bytes, origin);
+        self.counters_of(origin).count(bytes, fate, answer);
+        self.count_delivery(fate, frame);
+        fate
+    }
+
+    #[inline]
+    fn fate(
         &mut self,
+        now: Instant,
         step: Step<Exit>,
         frame: &Frame,
         bytes: usize,
-        counters: impl FnOnce(&mut Switch) -> &mut Counters,
-    ) -> Fate {
-        let (fate, answer) = match step {
+        origin: Origin,
+    ) -> (Fate, Option<AnswerKind>) {
+        match step {
             Ok(exit) => (Fate::Forward(exit), None),
             Err(Stop::Answer(kind, exit)) => (Fate::Answer(exit), Some(kind)),
             Err(Stop::Drop(reason)) => (Fate::Drop(reason), None),
+            Err(Stop::Wait(stage)) => (self.hold(Held::new(now, origin, stage, bytes, frame)), None),
+        }
+    }
+
+    /// Keeps a later fragment at its stage until its first has passed there.
+    #[cold]
+    fn hold(&mut self, held: Held) -> Fate {
+        let (Stage::From(id) | Stage::Into(id)) = held.stage;
+        let datagram = Packet::check(&held.bytes).ok().and_then(|packet| Datagram::of(&packet));
+        let (Some(slot), Some(datagram)) = (self.ports.find(id), datagram) else {
+            return Fate::Drop(DropReason::PortGone);
         };
-        counters(self).count(bytes, fate, answer);
+        self.ports.later.add_deadline(held.since + WAIT_MAX);
+        let mut given_up = Vec::new();
+        let fits = self.ports.at_mut(slot).fragments.waiting.push(datagram, held, |held| given_up.push(held));
+        for held in given_up {
+            self.give_up(&held, DropReason::FragmentsWaiting);
+        }
+        if fits { Fate::Held } else { Fate::Drop(DropReason::FragmentsWaiting) }
+    }
+
+    #[inline]
+    fn counters_of(&mut self, origin: Origin) -> &mut Counters {
+        match origin {
+            Origin::Port(id, slot) if self.ports.is_at(slot, id) => &mut self.ports.at_mut(slot).counters,
+            Origin::Port(id, _) => match self.ports.find(id) {
+                Some(slot) => &mut self.ports.at_mut(slot).counters,
+                None => &mut self.detached,
+            },
+            Origin::Tunnel(_) => &mut self.tunnel,
+            Origin::Handover => &mut self.handover,
+        }
+    }
+
+    #[inline]
+    fn count_delivery(&mut self, fate: Fate, frame: &Frame) {
         if let Fate::Forward(Exit::Port(port)) | Fate::Answer(Exit::Port(port)) = fate
             && let Some(slot) = self.ports.find(port)
         {
             self.ports.at_mut(slot).counters.delivered.add(frame.len());
         }
-        fate
     }
 }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 use switch::{DropReason, PortId, ShardId, Switch, SwitchConfig};
-use wire::{Frame, MacAddr, merge_received};
+use wire::{Frame, Instant, MacAddr, merge_received};
 
 /// Datagrams that the kernel joins to one buffer at most (UDP_GRO), and the buffer's size.
 const JOINED_MAX: usize = 64;
@@ -47,6 +47,8 @@ pub(super) struct Node {
     pub(super) kernel: KernelCounters,
     /// Frames that arrived since the last turn.
     pub(super) inbox: Vec<Vec<u8>>,
+    /// When each shard is to look at what it holds, as far as that is planned.
+    pub(super) due: Vec<Option<Instant>>,
     ports_made: u32,
 }
 
@@ -81,6 +83,7 @@ impl Node {
             tables: None,
             kernel: KernelCounters::default(),
             inbox: Vec::new(),
+            due: vec![None; usize::from(config.shards.max(1))],
             ports_made: 0,
         }
     }

@@ -7,7 +7,7 @@ use overlay::vxlan::VXLAN_PORT;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use switch::{DropReason, Exit, Fate, PortId, ShardId};
-use wire::{Checksum, Frame, Instant, Packet, checksum};
+use wire::{Checksum, FRAME_MAX_BYTES, Frame, Instant, Packet, checksum};
 
 /// From a switch to the stack behind a port.
 const DELIVERY: Duration = Duration::from_micros(1);
@@ -35,6 +35,8 @@ pub(super) enum Event {
     Handover(NodeId, ShardId, PortId, Frame),
     /// A shard removes expired flows.
     Expire(NodeId, ShardId),
+    /// A shard lets go of what it held for too long.
+    Due(NodeId, ShardId),
 }
 
 impl Sim {
@@ -53,6 +55,12 @@ impl Sim {
             Event::Expire(node, shard) => {
                 let next = self.nodes[node.0].switch(shard).expire(at, EXPIRE_BUDGET);
                 self.events.push(next.unwrap_or(at + EXPIRE_IDLE).max(at + TURN), Event::Expire(node, shard));
+                self.release(node, shard);
+            }
+            Event::Due(node, shard) => {
+                self.nodes[node.0].due[usize::from(shard.0)] = None;
+                self.nodes[node.0].switch(shard).expire(at, EXPIRE_BUDGET);
+                self.release(node, shard);
             }
         }
         true
@@ -97,12 +105,34 @@ impl Sim {
         }
     }
 
-    /// Sends a frame where its fate says.
+    /// Sends a frame where its fate says, and whatever the switch lets go because of it.
     fn settle(&mut self, node: NodeId, shard: ShardId, fate: Fate, frame: Frame) {
+        self.carry_out(node, shard, fate, frame);
+        self.release(node, shard);
+    }
+
+    /// Sends what the switch held until now, and has it looked at again when the next held frame is due.
+    fn release(&mut self, node: NodeId, shard: ShardId) {
+        while self.nodes[node.0].switch(shard).has_pending() {
+            let mut frame = Frame::with_capacity(FRAME_MAX_BYTES);
+            if let Some(fate) = self.nodes[node.0].switch(shard).release(self.now, &mut frame) {
+                self.carry_out(node, shard, fate, frame);
+            }
+        }
+        let node_state = &mut self.nodes[node.0];
+        if let Some(at) = node_state.switch(shard).deadline()
+            && node_state.due[usize::from(shard.0)].is_none_or(|planned| planned > at)
+        {
+            node_state.due[usize::from(shard.0)] = Some(at);
+            self.events.push(at.max(self.now), Event::Due(node, shard));
+        }
+    }
+
+    fn carry_out(&mut self, node: NodeId, shard: ShardId, fate: Fate, frame: Frame) {
         let (exit, is_answer) = match fate {
             Fate::Forward(exit) => (exit, false),
             Fate::Answer(exit) => (exit, true),
-            Fate::Drop(_) => return,
+            Fate::Held | Fate::Drop(_) => return,
         };
         match exit {
             Exit::Port(port) => self.deliver(node, shard, port, frame, is_answer),

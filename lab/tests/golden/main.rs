@@ -125,6 +125,7 @@ fn play(input: &[(Instant, Vec<u8>)]) -> (Vec<u8>, String) {
             Fate::Forward(Exit::Peer(_)) => "forwarded to the tunnel".to_owned(),
             Fate::Forward(exit) => format!("forwarded to {exit:?}"),
             Fate::Answer(_) => "answered".to_owned(),
+            Fate::Held => "held".to_owned(),
             Fate::Drop(reason) => format!("dropped: {}", reason.name()),
         };
         writeln!(text, "{number}: {what}").expect("a String takes it");
@@ -134,7 +135,7 @@ fn play(input: &[(Instant, Vec<u8>)]) -> (Vec<u8>, String) {
                 encapsulate(&mut frame, dst).iter().for_each(|bytes| out.push(*at, bytes));
             }
             Fate::Forward(_) | Fate::Answer(_) => out.push(*at, frame.bytes()),
-            Fate::Drop(_) => {}
+            Fate::Held | Fate::Drop(_) => {}
         }
     }
     let counters = switch.counters();
@@ -142,6 +143,9 @@ fn play(input: &[(Instant, Vec<u8>)]) -> (Vec<u8>, String) {
     let total = counters.total();
     for (name, count) in [("received", total.received), ("forwarded", total.forwarded), ("answered", total.answered)] {
         writeln!(text, "{name} {} frames {} bytes", count.frames, count.bytes).expect("a String takes it");
+    }
+    if total.held.frames > 0 {
+        writeln!(text, "held {} frames {} bytes", total.held.frames, total.held.bytes).expect("a String takes it");
     }
     total
         .answers()

@@ -37,8 +37,8 @@ pub(super) fn status(status: &Status) -> String {
         rows.push(row(
             "frames",
             format!(
-                "{} received = {} forwarded + {} answered + {} dropped",
-                dataplane.received, dataplane.forwarded, dataplane.answered, dataplane.dropped
+                "{} received = {} forwarded + {} answered + {} dropped + {} held",
+                dataplane.received, dataplane.forwarded, dataplane.answered, dataplane.dropped, dataplane.held
             ),
         ));
         let (received, sent) = (dataplane.tunnel_received, dataplane.tunnel_sent);

@@ -3,7 +3,7 @@
 //! # How it works
 //! [`Shard::run`] is the whole runtime: sleep until something is ready or a flow expires, then take one *turn*: commands
 //! from control, frames from other shards, then every source (port or tunnel socket) that has something, each at most
-//! [`FRAMES_PER_TURN`]; at the end the tunnel's batches leave and other shards are woken. Events are edge-triggered: a
+//! [`FRAMES_PER_TURN`]; at the end what the switch held and now lets go, and the tunnel's batches, leave and other shards are woken. Events are edge-triggered: a
 //! source that is not drained stays in the `ready` list, and the next turn begins without sleeping.
 //!
 //! Time is read once per turn. Nothing is allocated, locked or logged per frame: buffers come from the pool, and a frame
@@ -168,15 +168,17 @@ impl Shard {
         self.take_commands();
         self.take_handovers();
         self.serve_ready();
+        self.expire();
+        self.release();
         self.tunnel.flush(self.now, &mut self.switch);
         self.wake_neighbors();
-        self.expire();
     }
 
     /// Sleeps until there is something to do, and lists the sources that have something.
     fn wait(&mut self, events: &mut Events) {
         let timeout = if self.ready.is_empty() && self.inbox.is_empty() {
-            self.expire_at.map(|at| at.saturating_since(self.now))
+            let due = [self.expire_at, self.switch.deadline()].into_iter().flatten().min();
+            due.map(|at| at.saturating_since(self.now))
         } else {
             Some(Duration::ZERO)
         };
@@ -324,7 +326,7 @@ impl Shard {
                 Exit::Peer(peer) => self.tunnel.send(self.now, peer, frame, &mut self.switch),
                 Exit::Shard(shard, port) => self.hand_over(shard, port, frame),
             },
-            Fate::Drop(_) => {}
+            Fate::Held | Fate::Drop(_) => {}
         }
     }
 
@@ -360,13 +362,26 @@ impl Shard {
     }
 
     fn expire(&mut self) {
-        if self.expire_at.is_none_or(|at| self.now >= at) {
+        let due = [self.expire_at, self.switch.deadline()].into_iter().flatten().min();
+        if due.is_none_or(|at| self.now >= at) {
             self.expire_at = self.switch.expire(self.now, EXPIRE_BUDGET);
         }
         if mem::take(&mut self.saw_traffic) {
             let check = self.now + EXPIRE_CHECK;
             self.expire_at = Some(self.expire_at.map_or(check, |at| at.min(check)));
         }
+    }
+
+    /// Sends what the switch held until now.
+    fn release(&mut self) {
+        if !self.switch.has_pending() {
+            return;
+        }
+        let mut frame = self.pool.take();
+        while let Some(fate) = self.switch.release(self.now, &mut frame) {
+            self.dispatch(fate, &mut frame);
+        }
+        self.pool.put(frame);
     }
 
     /// A device vanished under us: somebody deleted it.

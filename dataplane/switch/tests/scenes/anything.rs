@@ -102,6 +102,7 @@ fn play(scene: &mut Scene, step: &Step) {
     assert_eq!(after.received.frames, before.received.frames + 1, "one count");
     match fate {
         Fate::Drop(reason) => assert_eq!(after.drops_of(reason), before.drops_of(reason) + 1),
+        Fate::Held => assert_eq!(after.held.frames, before.held.frames + 1),
         Fate::Forward(exit) => {
             assert_eq!(after.forwarded.frames, before.forwarded.frames + 1);
             Packet::check(frame.bytes()).expect("what is forwarded is well-formed");
@@ -113,6 +114,7 @@ fn play(scene: &mut Scene, step: &Step) {
             assert_eq!(frame.offload.segmentation, None);
         }
     }
+    while switch.release(now, &mut frame).is_some() {}
     switch.expire(now, 4);
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use switch::{
     DropReason, Exit, Fate, GATEWAY_MAC, PortConfig, PortId, PortKind, ShardId, Switch, SwitchConfig, Tables,
 };
-use wire::{Frame, Instant, MacAddr, Offload, Packet, Protocol};
+use wire::{FRAME_MAX_BYTES, Frame, Instant, MacAddr, Offload, Packet, Protocol};
 
 pub(crate) const TUNNEL_MTU: u16 = 1450;
 pub(crate) const FLOWS_MAX: u32 = 1_000;
@@ -58,6 +58,7 @@ pub(crate) struct Scene {
     services: Vec<Service>,
     rules: Vec<String>,
     epoch: u64,
+    released: Vec<String>,
 }
 
 pub(crate) fn node_v4(node: usize) -> Ipv4Addr {
@@ -100,6 +101,7 @@ impl Scene {
             services: Vec::new(),
             rules: Vec::new(),
             epoch: 0,
+            released: Vec::new(),
         };
         for node in 1..=2 {
             let config = |shard| SwitchConfig {
@@ -349,22 +351,57 @@ impl Scene {
             _ => switch.from_pod(now, port, frame),
         };
         let outcome = self.follow(node, shard, fate, frame, before);
+        self.release();
+        outcome
+    }
+
+    /// Lets the switches send what they held; [`Scene::released`] has what became of it.
+    fn release(&mut self) {
+        let mut frame = Frame::with_capacity(FRAME_MAX_BYTES);
+        while let Some((node, shard)) = self.pending() {
+            let switch = &mut self.nodes[node - 1].shards[usize::from(shard)];
+            let fate = switch.release(self.now, &mut frame).expect("something is pending");
+            let outcome = self.follow(node, shard, fate, &mut frame, None);
+            self.released.push(outcome);
+        }
         for node in &self.nodes {
             assert!(node.shards.iter().all(|s| s.counters().balance()), "the counters balance");
         }
-        outcome
+    }
+
+    fn pending(&self) -> Option<(usize, u16)> {
+        let shards =
+            (1..).zip(&self.nodes).flat_map(|(node, of)| (0..).zip(&of.shards).map(move |(n, s)| (node, n, s)));
+        shards.filter(|(.., switch)| switch.has_pending()).map(|(node, shard, _)| (node, shard)).next()
+    }
+
+    /// What became of the frames that the switches held, since this was asked last.
+    pub(crate) fn released(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Lets every switch look for what is overdue.
+    pub(crate) fn expire(&mut self) {
+        let now = self.now;
+        self.nodes.iter_mut().flat_map(|node| &mut node.shards).for_each(|switch| {
+            switch.expire(now, 1_000);
+        });
+        self.release();
     }
 
     /// A datagram from `sender` on the underlay to `node`.
     pub(crate) fn send_datagram(&mut self, sender: IpAddr, node: usize, datagram: &[u8]) -> String {
         let mut frame = Frame::from_bytes(datagram);
         let fate = self.nodes[node - 1].shards[0].from_peer(self.now, sender, &mut frame);
-        self.follow(node, 0, fate, &mut frame, None)
+        let outcome = self.follow(node, 0, fate, &mut frame, None);
+        self.release();
+        outcome
     }
 
     fn follow(&mut self, node: usize, shard: u16, fate: Fate, frame: &mut Frame, before: Option<Packet>) -> String {
         let exit = match fate {
             Fate::Drop(reason) => return format!("drop {}", reason.name()),
+            Fate::Held => return "held".to_owned(),
             Fate::Forward(exit) | Fate::Answer(exit) => exit,
         };
         match exit {
