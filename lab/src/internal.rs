@@ -7,7 +7,7 @@ use crate::error::{LabError, Result};
 use crate::namespaces::{anchor, enter};
 use crate::pods::sandbox;
 use crate::underlay::hub;
-use crate::{converge, matrix, nodes, probe, status, world};
+use crate::{converge, matrix, nodes, probe, status, traffic, world};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Write};
@@ -34,6 +34,7 @@ pub fn run(args: &[String]) -> Result<i32> {
             answer(&status::inspect(run_dir, &Snapshot::read(run_dir)?)?)
         }
         ("probe", [request]) => answer(&probe::run(&read(request.as_bytes())?)?),
+        ("traffic", [request]) => traffic::run(&read(request.as_bytes())?),
         ("world", rest) => world::run(rest),
         ("matrix", []) => {
             let mut input = Vec::new();

@@ -8,6 +8,7 @@
 //! - `nodes`, `pods`, `world`: the processes of the lab; `converge` makes them what the cluster directory says
 //! - `cluster`: manifests as given and as the controller completes them
 //! - [`server`], [`probe`], [`matrix`]: who answers, and who asks
+//! - [`traffic`]: clients that no ordinary tool is
 //! - [`internal`]: what runs inside of namespaces is our own binary again
 //! - [`bench`]: podplane next to the kernel's bridge and VXLAN
 
@@ -34,6 +35,7 @@ pub mod server;
 mod settings;
 pub mod sim;
 pub mod status;
+pub mod traffic;
 pub mod underlay;
 mod wait;
 mod world;

@@ -10,8 +10,8 @@
 //! | `podplane-sink` and then bytes | after the client's end of stream: one line with [`Received`] |
 //! | any other line, or nothing for [`PATIENCE`] | the line; the connection stays, more lines are answered |
 //!
-//! UDP: any datagram is answered by one datagram with the line; `podplane-source N` by one of N bytes. SCTP: each message of
-//! an association is answered by the line.
+//! UDP: any datagram is answered by one datagram with the line; `podplane-source N` by one of N bytes; `podplane-echo ...` is
+//! sent back. SCTP: each message of an association is answered by the line.
 
 pub mod pattern;
 mod tcp;

@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 /// Largest UDP payload over IPv4.
 const DATAGRAM_LEN_MAX: usize = 65_507;
 
+/// A datagram that begins so is sent back.
+const ECHO: &[u8] = b"podplane-echo ";
+
 /// Listens on `port` of every address of the server and of loopback.
 pub(super) fn start(identity: &Identity, port: u16) -> io::Result<()> {
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -32,6 +35,10 @@ fn serve(socket: &UdpSocket, identity: &Identity, address: IpAddr, port: u16) {
     loop {
         // An error here is an ICMP answer to an earlier datagram of ours.
         let Ok((len, client)) = socket.recv_from(&mut request) else { continue };
+        if request[..len].starts_with(ECHO) {
+            let _ = socket.send_to(&request[..len], client);
+            continue;
+        }
         let text = String::from_utf8_lossy(&request[..len.min(64)]);
         let answer = match source_len(text.lines().next().unwrap_or_default()) {
             Some(len) => pattern::bytes((len as usize).min(DATAGRAM_LEN_MAX)),
