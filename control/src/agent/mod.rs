@@ -23,7 +23,7 @@ pub use node::TapMode;
 use node::{Dataplane, DataplaneConfig, StartError, Stopped};
 use overlay::vxlan::VXLAN_PORT;
 pub use overlay::vxlan::Vni;
-use policy::cluster::Cluster;
+use policy::cluster::Definitions;
 use policy::objects::{Problem, Severity};
 use policy::tables::{NodeEntry, Tables};
 use ports::Attachments;
@@ -161,6 +161,8 @@ pub(crate) struct Agent {
     config: AgentConfig,
     seed: u64,
     started: Instant,
+    /// All objects of the source.
+    definitions: Mutex<Definitions>,
     state: Mutex<State>,
     /// Raised when tables come in force, a port was attached, or the process stops.
     changed: Condvar,
@@ -199,7 +201,14 @@ impl Agent {
         };
         let waiting_for = format!("the first look at {}", config.cluster_dir.display());
         let state = Mutex::new(State { waiting_for, ..State::default() });
-        Ok(Agent { config, seed, started: Instant::now(), state, changed: Condvar::new() })
+        Ok(Agent {
+            config,
+            seed,
+            started: Instant::now(),
+            definitions: Mutex::default(),
+            state,
+            changed: Condvar::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -225,10 +234,11 @@ impl Agent {
     pub(crate) fn apply(&self, generation: Generation) -> Result<(), AgentError> {
         let began = Instant::now();
         let epoch = self.lock().in_force.as_ref().map_or(1, |in_force| in_force.tables.epoch + 1);
-        let (cluster, doubles) = Cluster::from_objects(generation.objects);
-        let (tables, contradictions) = policy::compile::compile(&cluster, epoch);
+        let mut definitions = self.definitions.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        definitions.apply(generation.files);
+        let (tables, contradictions) = policy::compile::compile(definitions.cluster(), epoch);
         let mut problems = generation.problems;
-        problems.extend(doubles);
+        problems.extend(definitions.problems());
         problems.extend(contradictions);
         let own = tables.find_node(&self.config.node_name).map(|index| tables.node(index).clone());
         let dataplane = match own {
