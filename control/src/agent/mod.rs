@@ -23,7 +23,8 @@ pub use node::TapMode;
 use node::{Dataplane, DataplaneConfig, StartError, Stopped};
 use overlay::vxlan::VXLAN_PORT;
 pub use overlay::vxlan::Vni;
-use policy::cluster::Definitions;
+use policy::cluster::Cluster;
+use policy::compile::CompileOptions;
 use policy::objects::{Problem, Severity};
 use policy::tables::{NodeEntry, Tables};
 use ports::Attachments;
@@ -161,8 +162,6 @@ pub(crate) struct Agent {
     config: AgentConfig,
     seed: u64,
     started: Instant,
-    /// All objects of the source.
-    definitions: Mutex<Definitions>,
     state: Mutex<State>,
     /// Raised when tables come in force, a port was attached, or the process stops.
     changed: Condvar,
@@ -201,14 +200,7 @@ impl Agent {
         };
         let waiting_for = format!("the first look at {}", config.cluster_dir.display());
         let state = Mutex::new(State { waiting_for, ..State::default() });
-        Ok(Agent {
-            config,
-            seed,
-            started: Instant::now(),
-            definitions: Mutex::default(),
-            state,
-            changed: Condvar::new(),
-        })
+        Ok(Agent { config, seed, started: Instant::now(), state, changed: Condvar::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -234,11 +226,10 @@ impl Agent {
     pub(crate) fn apply(&self, generation: Generation) -> Result<(), AgentError> {
         let began = Instant::now();
         let epoch = self.lock().in_force.as_ref().map_or(1, |in_force| in_force.tables.epoch + 1);
-        let mut definitions = self.definitions.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        definitions.apply(generation.files);
-        let (tables, contradictions) = policy::compile::compile(definitions.cluster(), epoch);
+        let (cluster, doubles) = Cluster::from_objects(generation.objects);
+        let (tables, contradictions) = policy::compile::compile_with(&cluster, &self.compile_options(), epoch);
         let mut problems = generation.problems;
-        problems.extend(definitions.problems());
+        problems.extend(doubles);
         problems.extend(contradictions);
         let own = tables.find_node(&self.config.node_name).map(|index| tables.node(index).clone());
         let dataplane = match own {
@@ -266,6 +257,14 @@ impl Agent {
         let took_ms = began.elapsed().as_millis();
         event(Level::Info, "in force", &[("epoch", &epoch), ("nodes", &nodes), ("pods", &pods), ("took_ms", &took_ms)]);
         Ok(())
+    }
+
+    /// What the command line says about Services.
+    fn compile_options(&self) -> CompileOptions {
+        CompileOptions {
+            external_ips: self.config.external_ips.clone(),
+            node_port_addresses: self.config.nodeport_addresses.clone(),
+        }
     }
 
     /// The dataplane of the node `own`: the running one, or a new one; `None` while the Node object is not enough for one.
@@ -296,6 +295,9 @@ impl Agent {
             vtep_mac: own.vtep_mac.unwrap_or(defaults.vtep_mac),
             seed: self.seed,
             underlay_mtu: self.config.underlay_mtu,
+            masquerade_all: self.config.masquerade_all,
+            non_masquerade: self.config.non_masquerade_cidrs.clone(),
+            snat_ports: self.config.snat_ports.clone(),
             ..defaults
         };
         let dataplane = Dataplane::start(config).map_err(AgentError::Start)?;

@@ -1,10 +1,13 @@
 //! What the API shows: the state of the node process in the shapes of [`crate::api`].
 
+mod services;
+
 use super::{Agent, not_ready};
 use crate::api::{
     ApiError, ConfigStatus, DataplaneStatus, Drop, Endpoint, Flow, Port, Problem, Status, Traffic, Transfers,
+    UplinkInterface, UplinkStatus,
 };
-use node::{Dataplane, PortInfo, TapKind};
+use node::{Dataplane, PortInfo, TapKind, UplinkState};
 use policy::tables::{Owner, Tables};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -102,6 +105,7 @@ fn dataplane(running: &Dataplane) -> DataplaneStatus {
         dropped: total.dropped.frames,
         tunnel_received: Transfers { datagrams: counters.io.tunnel_rx_datagrams, calls: counters.io.tunnel_rx_calls },
         tunnel_sent: Transfers { datagrams: counters.io.tunnel_tx_datagrams, calls: counters.io.tunnel_tx_calls },
+        uplink: uplink(running.uplink_status()),
     }
 }
 
@@ -157,9 +161,38 @@ fn flow(info: &FlowInfo, tables: &Tables) -> Flow {
 }
 
 fn endpoint(address: IpAddr, port: u16, tables: &Tables) -> Endpoint {
-    let owner = tables.owner(address).map(|owner| match owner {
+    Endpoint { address, port, owner: owner_text(address, tables) }
+}
+
+/// Who has an address: `NAMESPACE/POD` or `node:NAME`.
+fn owner_text(address: IpAddr, tables: &Tables) -> Option<String> {
+    tables.owner(address).map(|owner| match owner {
         Owner::Pod(pod) => format!("{}/{}", tables.pod(pod).namespace, tables.pod(pod).name),
         Owner::Node(node) => format!("node:{}", tables.node(node).name),
-    });
-    Endpoint { address, port, owner }
+    })
+}
+
+fn uplink(status: node::UplinkStatus) -> UplinkStatus {
+    let (state, reason) = match status.state {
+        UplinkState::Off => ("off", None),
+        UplinkState::Up => ("up", None),
+        UplinkState::Missing(reason) => ("missing", Some(reason)),
+    };
+    let interface = |interface: node::UplinkInterface| UplinkInterface {
+        name: interface.name,
+        mac: interface.mac.to_string(),
+        mtu: interface.mtu,
+        addresses: interface.addresses,
+    };
+    UplinkStatus {
+        state: state.to_owned(),
+        reason,
+        interfaces: status.interfaces.into_iter().map(interface).collect(),
+        claimed_ports: status.claimed_ports,
+        source_ports_tcp: status.source_ports[0],
+        source_ports_udp: status.source_ports[1],
+        announced: status.announced,
+        relayed: status.relayed,
+        alive: Vec::new(),
+    }
 }

@@ -1,6 +1,6 @@
 //! Asks a node process. Each call is one connection; nothing is kept open.
 
-use super::{ApiError, AttachRequest, Detached, Drop, Flow, Port, Status};
+use super::{ApiError, AttachRequest, Detached, Drop, Flow, Port, Service, Status};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
@@ -82,6 +82,11 @@ impl Client {
     /// All ports, the host port first.
     pub fn ports(&self) -> Result<Vec<Port>, ClientError> {
         self.get("/v1/ports")
+    }
+
+    /// All Services that have addresses, by namespace and name.
+    pub fn services(&self) -> Result<Vec<Service>, ClientError> {
+        self.get("/v1/services")
     }
 
     /// Flows of all ports.

@@ -8,6 +8,7 @@
 //! | `GET /v1/ports` | list of [`Port`] |
 //! | `POST /v1/ports` | [`AttachRequest`] in, [`Port`] out, when the port is judged by the pod's policies |
 //! | `DELETE /v1/ports/{container_id}/{ifname}` | [`Detached`]; removing what is not there is no error |
+//! | `GET /v1/services` | list of [`Service`] |
 //! | `GET /v1/flows` | list of [`Flow`] |
 //! | `GET /v1/drops` | list of [`Drop`] |
 //!
@@ -16,12 +17,14 @@
 
 mod client;
 mod server;
+mod services;
 
 #[cfg(test)]
 mod tests;
 
 pub use client::{Client, ClientError};
 pub(crate) use server::Server;
+pub use services::{Service, ServiceAddress, ServiceBackend, ServiceHits, ServicePort};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -144,6 +147,44 @@ pub struct DataplaneStatus {
     pub tunnel_received: Transfers,
     /// Tunnel datagrams sent and the calls that took.
     pub tunnel_sent: Transfers,
+    /// Traffic from and to the outside of the cluster.
+    pub uplink: UplinkStatus,
+}
+
+/// What carries traffic from and to the outside of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// `up`, `off` or `missing`.
+    pub state: String,
+    /// Why it is missing.
+    pub reason: Option<String>,
+    /// Interfaces that it uses.
+    pub interfaces: Vec<UplinkInterface>,
+    /// Ports of Services that are held for the outside, per family and protocol.
+    pub claimed_ports: u32,
+    /// Source ports that are held for TCP connections that leave with the node's address.
+    pub source_ports_tcp: u32,
+    /// The same for UDP.
+    pub source_ports_udp: u32,
+    /// LoadBalancer addresses that this node answers for.
+    pub announced: Vec<IpAddr>,
+    /// Connections of the node's own processes to nodePorts.
+    pub relayed: u32,
+    /// Other nodes that are heard of, while there are LoadBalancer addresses.
+    pub alive: Vec<String>,
+}
+
+/// An interface of the node that frames from and to the outside cross.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkInterface {
+    /// Its name.
+    pub name: String,
+    /// Its MAC.
+    pub mac: String,
+    /// Its MTU in bytes.
+    pub mtu: u16,
+    /// The node's addresses on it.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Datagrams and the system calls that moved them.

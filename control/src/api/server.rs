@@ -148,15 +148,19 @@ fn route(agent: &Agent, method: &Method, path: &str, body: &[u8]) -> Result<Resp
         (&Method::GET, ["readyz"]) => success(&agent.check_ready().map(|()| "ok")?),
         (&Method::GET, ["v1", "status"]) => success(&agent.status()),
         (&Method::GET, ["v1", "ports"]) => success(&agent.ports()?),
+        (&Method::GET, ["v1", "services"]) => success(&agent.services()?),
         (&Method::GET, ["v1", "flows"]) => success(&agent.flows()?),
         (&Method::GET, ["v1", "drops"]) => success(&agent.drops()?),
         (&Method::POST, ["v1", "ports"]) => success(&agent.attach(attach_request(body)?)?),
         (&Method::DELETE, ["v1", "ports", container_id, ifname]) => {
             success(&agent.detach(&unescape(container_id)?, &unescape(ifname)?)?)
         }
-        (_, ["healthz" | "readyz"] | ["v1", "status" | "ports" | "flows" | "drops"] | ["v1", "ports", _, _]) => {
-            Err(ApiError::new(ErrorCode::MethodNotAllowed, format!("{path} does not take {method}")))
-        }
+        (
+            _,
+            ["healthz" | "readyz"]
+            | ["v1", "status" | "ports" | "services" | "flows" | "drops"]
+            | ["v1", "ports", _, _],
+        ) => Err(ApiError::new(ErrorCode::MethodNotAllowed, format!("{path} does not take {method}"))),
         _ => Err(ApiError::new(ErrorCode::NotFound, format!("there is no {path}"))),
     }
 }

@@ -60,6 +60,7 @@ fn a_waiting_node_says_what_it_waits_for() {
     assert!(status.waiting_for.unwrap().contains("the first look at"));
     assert_eq!(refusal(client.ports()).code, ErrorCode::NotReady);
     assert_eq!(refusal(client.flows()).code, ErrorCode::NotReady);
+    assert_eq!(refusal(client.services()).code, ErrorCode::NotReady);
     assert_eq!(refusal(client.drops()).code, ErrorCode::NotReady);
     assert!(!client.detach("never/attached %", "eth0").unwrap());
 }
