@@ -6,12 +6,13 @@
 //! ```
 //! A change is computed whole before the first file is touched: whatever is refused, nothing is half-applied.
 
+use crate::census::Census;
 use crate::error::{LabError, Result};
 use crate::nodes::cluster_dir;
 use crate::pods::PodSpec;
 use crate::settings::Settings;
 use control::controller;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use policy::cluster::Cluster;
 use policy::objects::{self, Object, ObjectRef, Problem, Severity, Sourced};
 use std::collections::BTreeMap;
@@ -186,22 +187,23 @@ fn list(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 pub(crate) struct Snapshot {
     pub(crate) nodes: Vec<Node>,
     pub(crate) pods: Vec<Pod>,
-    pub(crate) services: Vec<Service>,
+    pub(crate) census: Census,
     pub(crate) specs: Vec<PodSpec>,
 }
 
 impl Snapshot {
     /// Reads the cluster directory of the lab.
     pub(crate) fn read(run_dir: &Path) -> Result<Snapshot> {
+        let objects = read(&cluster_dir(run_dir))?;
         let mut snapshot = Snapshot::default();
-        for sourced in read(&cluster_dir(run_dir))? {
-            match sourced.object {
-                Object::Node(node) => snapshot.nodes.push((*node).clone()),
-                Object::Pod(pod) => snapshot.pods.push((*pod).clone()),
-                Object::Service(service) => snapshot.services.push((*service).clone()),
+        for sourced in &objects {
+            match &sourced.object {
+                Object::Node(node) => snapshot.nodes.push((**node).clone()),
+                Object::Pod(pod) => snapshot.pods.push((**pod).clone()),
                 _ => {}
             }
         }
+        snapshot.census = Census::of(objects.iter().map(|sourced| &sourced.object));
         snapshot
             .pods
             .sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));

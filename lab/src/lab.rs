@@ -6,8 +6,9 @@
 use crate::cluster::{self, Snapshot, SourcedObject};
 use crate::error::{LabError, Result};
 use crate::matrix::{self, Attempt, Cell, Matrix};
+use crate::names::{self, Meaning};
 use crate::namespaces::{anchor, enter};
-use crate::place::{self, Place};
+use crate::place::Place;
 use crate::probe::{self, Host, Outcome, ProbeProtocol, Report, Request};
 use crate::record::{LabLock, LabPaths, Record};
 use crate::server::ListenPort;
@@ -15,6 +16,7 @@ use crate::settings::Settings;
 use crate::status::{self, LabStatus, NodeStatus, PodStatus};
 use crate::underlay::UnderlayKind;
 use crate::{nodes, pods, underlay, world};
+use control::controller::LabNetwork;
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::Write;
@@ -22,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use wire::Protocol;
 
 pub use crate::cluster::Manifest;
 pub use crate::settings::{NodeOptions, TapMode};
@@ -209,7 +212,7 @@ impl Lab {
     /// A command that runs `argv` at `place`.
     pub fn exec(&self, place: &str, argv: &[String]) -> Result<Command> {
         let place = self.find(place, &self.snapshot()?)?;
-        enter::command(self.record.anchor.pid, &place.room(&self.run_dir()), argv)
+        enter::command(self.record.anchor.pid, &place.room(&self.run_dir())?, argv)
     }
 
     /// A command that captures at `place`, and what a person would type for the same: to the screen, or as a pcap file on
@@ -219,7 +222,7 @@ impl Lab {
         let interface = match place {
             Place::Underlay => underlay::BRIDGE,
             Place::Node(_) => "any",
-            Place::Pod { .. } | Place::World(_) => underlay::INTERFACE,
+            Place::Pod { .. } | Place::Unlabelled { .. } | Place::World(_) => underlay::INTERFACE,
         };
         // In a user namespace tcpdump cannot become another user, so it stays root.
         let mut argv: Vec<String> = ["tcpdump", "-n", "-U", "-Z", "root", "-i", interface].map(str::to_owned).to_vec();
@@ -227,7 +230,7 @@ impl Lab {
             argv.extend(["-w", "-"].map(str::to_owned));
         }
         let line = format!("podplane lab exec --name {} {place} -- {}", self.record.name, argv.join(" "));
-        Ok((enter::command(self.record.anchor.pid, &place.room(&self.run_dir()), &argv)?, line))
+        Ok((enter::command(self.record.anchor.pid, &place.room(&self.run_dir())?, &argv)?, line))
     }
 
     /// One real connection from `from` to `host`:`port`.
@@ -236,7 +239,7 @@ impl Lab {
         let network = Settings::read(&self.run_dir())?.network();
         let place = self.find(from, &snapshot)?;
         let request = Request {
-            host: place::find_host(host, &place, &snapshot, &network)?,
+            host: find_host(host, (protocol.on_the_wire(), port), &place, &snapshot, &network)?,
             port,
             protocol,
             source: match place {
@@ -245,7 +248,7 @@ impl Lab {
             },
             timeout_ms,
         };
-        let room = place.room(&self.run_dir());
+        let room = place.room(&self.run_dir())?;
         let json = serde_json::to_string(&request).expect("a request is plain data");
         let answer: probe::Answer = self.ask(&room, &["probe", &json], None)?;
         let to = match (&request.host, protocol) {
@@ -300,7 +303,7 @@ impl Lab {
             Place::Pod { namespace, name } => Ok(pods::pod_dir(&self.run_dir(), &namespace, &name).join("log")),
             Place::Node(name) => Ok(nodes::log(&self.run_dir(), &name)),
             Place::World(_) => Ok(world::log(&self.run_dir())),
-            Place::Underlay => Err(LabError::BadInput(format!("{what:?}: has no log"))),
+            Place::Unlabelled { .. } | Place::Underlay => Err(LabError::BadInput(format!("{what:?}: has no log"))),
         }
     }
 
@@ -309,7 +312,14 @@ impl Lab {
     }
 
     fn find(&self, place: &str, snapshot: &Snapshot) -> Result<Place> {
-        Place::find(place, snapshot)
+        let found = Place::find(place, &snapshot.census)?;
+        match &found {
+            // A pod that is not placed or has no address is only an object.
+            Place::Pod { namespace, name } if snapshot.pod(namespace, name).is_none() => {
+                Err(LabError::BadInput(format!("{found}: the lab does not run this pod")))
+            }
+            _ => Ok(found),
+        }
     }
 
     fn inside(&self, room: &enter::Room, args: &[&str]) -> Result<Command> {
@@ -334,6 +344,25 @@ impl Lab {
         }
         serde_json::from_slice(&output.stdout).map_err(|e| LabError::Failed(format!("{}: {e}", args[0])))
     }
+}
+
+/// Whom a probe asks. While no Service has the address of the cluster DNS, names of the cluster are looked up in its objects,
+/// because there is nobody to ask.
+fn find_host(
+    text: &str,
+    port: (Protocol, u16),
+    from: &Place,
+    snapshot: &Snapshot,
+    network: &LabNetwork,
+) -> Result<Host> {
+    let dns = network.dns_addresses();
+    let has_dns = || snapshot.census.services.values().flat_map(|s| names::cluster_ips(s)).any(|ip| dns.contains(&ip));
+    Ok(match names::find_host(text, port, from, &snapshot.census, network)? {
+        Meaning::Address(addresses) => Host::Address(addresses[0]),
+        Meaning::Name { addresses, .. } if !has_dns() => Host::Address(addresses[0]),
+        Meaning::Name { name, .. } if text.contains('/') => Host::Name(name),
+        _ => Host::Name(text.to_owned()),
+    })
 }
 
 /// Makes an empty run directory where no running lab is; what a lab that died has left is removed.

@@ -6,7 +6,7 @@
 //! - [`namespaces`]: the anchor, process 1 of every lab, and the way in
 //! - [`underlay`]: the network between the nodes
 //! - `nodes`, `pods`, `world`: the processes of the lab; `converge` makes them what the cluster directory says
-//! - `cluster`: manifests as given and as the controller completes them
+//! - `cluster`: manifests as given and as the controller completes them; `census`, `place`, `names`: what PLACE and HOST mean there
 //! - [`server`], [`probe`], [`matrix`]: who answers, and who asks
 //! - [`traffic`]: clients that no ordinary tool is
 //! - [`internal`]: what runs inside of namespaces is our own binary again
@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+mod census;
 mod cluster;
 mod converge;
 mod crew;
@@ -23,6 +24,7 @@ pub mod first;
 pub mod internal;
 mod lab;
 pub mod matrix;
+mod names;
 pub mod namespaces;
 pub mod nodes;
 mod place;

@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use wire::Protocol;
 
 /// Protocol of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +51,18 @@ impl From<ServerProtocol> for ProbeProtocol {
             ServerProtocol::Tcp => ProbeProtocol::Tcp,
             ServerProtocol::Udp => ProbeProtocol::Udp,
             ServerProtocol::Sctp => ProbeProtocol::Sctp,
+        }
+    }
+}
+
+impl ProbeProtocol {
+    /// Its IP protocol; the one of IPv4 for ICMP.
+    pub fn on_the_wire(self) -> Protocol {
+        match self {
+            ProbeProtocol::Tcp => Protocol::TCP,
+            ProbeProtocol::Udp => Protocol::UDP,
+            ProbeProtocol::Sctp => Protocol::SCTP,
+            ProbeProtocol::Icmp => Protocol::ICMP,
         }
     }
 }
