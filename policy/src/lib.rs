@@ -8,6 +8,7 @@
 
 pub mod cluster;
 pub mod compile;
+pub mod explain;
 pub mod invariants;
 mod maglev;
 pub mod matrix;

@@ -9,6 +9,7 @@ use generate::{FLOWS, addresses_of_interest, cluster};
 use literal::{Literal, Opinion};
 use policy::cluster::Cluster;
 use policy::compile::compile;
+use policy::explain;
 use policy::objects::{Object, Source, Sourced};
 use policy::tables::{Direction, PodIndex, Tables, VerdictReason};
 use proptest::prelude::*;
@@ -82,6 +83,58 @@ proptest! {
     #[test]
     fn compiled_policies_say_what_the_api_text_says(objects in cluster()) {
         agree(&objects)?;
+    }
+}
+
+/// The reason given for a verdict names what decided by the API's text: the first rule that allows, or of a denial a rule of
+/// a policy that selects the pod, and the field that failed (W03).
+fn reasons_agree(objects: &[Object]) -> Result<(), TestCaseError> {
+    let (cluster, _) = Cluster::from_objects(sourced(objects));
+    let (tables, _) = compile(&cluster, 1);
+    let literal = Literal::new(objects);
+    for pod in literal.pods() {
+        let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
+        let subject = tables.find_pod(namespace.unwrap_or_default(), name.unwrap_or_default()).expect("a pod");
+        for peer in addresses_of_interest() {
+            for (direction, list) in [(Direction::FromPod, "egress"), (Direction::ToPod, "ingress")] {
+                for (protocol, port) in FLOWS {
+                    let told = explain::judge(&cluster, &tables, direction, subject, (peer, protocol, port));
+                    let rule = told.rule.clone().unwrap_or_default();
+                    let holds = match literal.judge(direction, pod, peer, protocol, port) {
+                        Opinion::NotIsolated => told.allowed && told.rule.is_none(),
+                        Opinion::Exempt => told.allowed && rule.contains("always reaches"),
+                        Opinion::Allowed { policy, rule: index } => {
+                            told.allowed && rule == format!("{policy} spec.{list}[{index}]")
+                        }
+                        Opinion::Denied => {
+                            let named = told.policies.iter().any(|policy| rule.starts_with(&format!("{policy} spec.")));
+                            let field = ["is not in", "there is no rule"].iter().any(|field| rule.contains(field));
+                            !told.allowed && told.isolated && named && field
+                        }
+                    };
+                    prop_assert!(
+                        holds,
+                        "{:?} {:?} peer {} {} port {}: {:?}",
+                        direction,
+                        name,
+                        peer,
+                        protocol,
+                        port,
+                        told
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reasons_name_what_decided(objects in cluster()) {
+        reasons_agree(&objects)?;
     }
 }
 
