@@ -114,6 +114,7 @@ pub(super) fn port(info: &PortInfo, container_id: &str, counters: Option<&Counte
     let (kind, namespace, name) = match &info.kind {
         PortKind::Pod { namespace, name } => ("pod", namespace.clone(), name.clone()),
         PortKind::Host => ("host", String::new(), String::new()),
+        PortKind::Uplink => ("uplink", String::new(), String::new()),
     };
     let none = Counters::default();
     let counters = counters.unwrap_or(&none);

@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 use mio::Waker;
 use std::io;
 use std::sync::Arc;
-use switch::{FlowInfo, PortConfig, PortId, ShardId, Tables};
+use switch::{FlowInfo, Origin, PortConfig, PortId, ShardId, Tables};
 use wire::Frame;
 
 /// Frames that may wait for one shard, from all others together. Dropping beyond is right: the shard is overloaded.
@@ -31,6 +31,7 @@ pub(crate) enum Command {
 /// A frame for a port of another shard.
 pub(crate) struct Handover {
     pub(crate) port: PortId,
+    pub(crate) origin: Origin,
     pub(crate) frame: Frame,
     /// Whose pool the buffer goes back to.
     pub(crate) owner: ShardId,

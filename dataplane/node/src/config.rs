@@ -54,10 +54,14 @@ pub struct DataplaneConfig {
     pub seed: u64,
     /// Flows that one port may hold.
     pub flows_per_port_max: u32,
+    /// Flows that the uplink may hold: those of all pods to the outside, and of all clients outside.
+    pub uplink_flows_max: u32,
     /// MTU of the underlay in bytes; `None` reads it from the interface that owns `underlay`.
     pub underlay_mtu: Option<u16>,
     /// Carry traffic from and to the outside: NodePorts, LoadBalancer addresses, pods' connections out of the cluster.
     pub uplink: bool,
+    /// The ranges that Services get their cluster addresses from: never outside, whether in use or not.
+    pub service_cidrs: Vec<IpNet>,
     /// Destinations outside the cluster that pods reach with their own addresses, beside those of the cluster itself.
     pub non_masquerade: Vec<IpNet>,
     /// Traffic of Services always gets an address of the node as its source.
@@ -71,7 +75,7 @@ impl DataplaneConfig {
     pub const SHARDS_MAX: u16 = 64;
 
     /// A configuration for node `node_name` with the defaults: one shard, VNI 1, port 4789, host TAP `podplane0`,
-    /// 65,536 flows per port, MTU from the underlay, with an uplink.
+    /// 65,536 flows per port and four times as many at the uplink, MTU from the underlay, with an uplink.
     pub fn new(node_name: &str, underlay: Vec<IpAddr>, gateways: Vec<IpAddr>) -> DataplaneConfig {
         DataplaneConfig {
             node_name: node_name.to_owned(),
@@ -85,6 +89,8 @@ impl DataplaneConfig {
             host_tap: "podplane0".to_owned(),
             seed: 0,
             flows_per_port_max: 65_536,
+            uplink_flows_max: 262_144,
+            service_cidrs: Vec::new(),
             underlay_mtu: None,
             uplink: true,
             non_masquerade: Vec::new(),

@@ -25,7 +25,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use switch::{FlowInfo, PortConfig, PortId, PortKind, ShardId, Tables};
+use switch::{Attached, FlowInfo, PortConfig, PortId, PortKind, ShardId, Tables};
 use wire::MacAddr;
 
 /// Most ports of a node. Kubernetes asks for 110 pods per node, the densest nodes hold some hundreds; each port costs a
@@ -281,7 +281,8 @@ impl Dataplane {
             .flat_map(|port| port.addresses.iter().map(|address| (*address, (port.shard, port.id))))
             .collect();
         let host = registry.ports.get(&HOST_PORT).map(|port| (port.shard, port.id));
-        let tables = Arc::new(Tables::new(&self.config.node_name, registry.policy.clone(), Arc::new(places), host));
+        let attached = Attached { pods: Arc::new(places), host, ..Attached::default() };
+        let tables = Arc::new(Tables::new(&self.config.node_name, registry.policy.clone(), attached));
         let asked = self
             .shards
             .iter()
@@ -376,6 +377,7 @@ fn describe(port: &PortInfo) -> String {
     match &port.kind {
         PortKind::Pod { namespace, name } => format!("pod {namespace}/{name}"),
         PortKind::Host => "the node itself".to_owned(),
+        PortKind::Uplink => "the uplink".to_owned(),
     }
 }
 

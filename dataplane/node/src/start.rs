@@ -182,5 +182,9 @@ fn switch_config(config: &DataplaneConfig, shard: ShardId, pod_mtu: u16) -> Swit
         tunnel_mtu: pod_mtu,
         seed: config.seed,
         flows_per_port_max: config.flows_per_port_max,
+        uplink_flows_max: config.uplink_flows_max,
+        service_cidrs: config.service_cidrs.clone(),
+        non_masquerade: config.non_masquerade.clone(),
+        masquerade_all: config.masquerade_all,
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::path::Context;
 use crate::ports::Port;
-use crate::{DropReason, GATEWAY_MAC};
+use crate::{DropReason, GATEWAY_MAC, place};
 use overlay::vxlan;
 use policy::tables::Owner;
 use std::net::{IpAddr, Ipv6Addr};
@@ -49,6 +49,64 @@ pub(crate) fn from_port(cx: &Context<'_>, port: &Port, bytes: &[u8]) -> Result<A
         forbidden_to_pods(cx, &packet)?;
     }
     Ok(Admitted::Packet(packet))
+}
+
+/// Checks a frame from outside. What is not about us is the kernel's; what claims to be of the cluster comes in the tunnel or
+/// not at all. Other nodes speak for themselves here, as they do to the kernel. Frames for the MACs of others are filtered by the
+/// shell.
+pub(crate) fn from_uplink(cx: &Context<'_>, bytes: &[u8]) -> Result<Admitted, DropReason> {
+    let ethernet = Ethernet::check(bytes)?;
+    match ethernet.ethertype {
+        EtherType::IPV4 | EtherType::IPV6 => {}
+        EtherType::ARP => return announced_arp(cx, &ArpPacket::check(bytes)?),
+        _ => return Err(DropReason::LeftToKernel),
+    }
+    let packet = Packet::check(bytes)?;
+    if let L4::Icmp { meaning: IcmpKind::Neighbor, .. } = packet.l4 {
+        return announced_neighbor(cx, bytes, packet);
+    }
+    let to_many = match packet.dst {
+        IpAddr::V4(dst) => dst.is_multicast() || dst.is_broadcast(),
+        IpAddr::V6(dst) => dst.is_multicast(),
+    };
+    if to_many || ethernet.dst.is_multicast() {
+        return Err(DropReason::LeftToKernel);
+    }
+    from_outside(cx, packet.src)?;
+    Ok(Admitted::Packet(packet))
+}
+
+/// Whether `src` may be the source of a packet from outside.
+fn from_outside(cx: &Context<'_>, src: IpAddr) -> Result<(), DropReason> {
+    match src {
+        // "This network" and what is reserved (RFC 6890 §2.2.2).
+        IpAddr::V4(v4) if v4.octets()[0] == 0 || v4.octets()[0] >= 240 => Err(DropReason::BadAddress),
+        IpAddr::V4(v4) if v4.is_link_local() => Err(DropReason::LinkLocal),
+        IpAddr::V6(v6) if v6.is_unspecified() => Err(DropReason::BadAddress),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Err(DropReason::LinkLocal),
+        src if place::is_outside(cx, src) || place::is_other_node(cx, src) => Ok(()),
+        _ => Err(DropReason::SpoofedSource),
+    }
+}
+
+/// A request for an announced address; also one that probes for its use, since it is in use.
+fn announced_arp(cx: &Context<'_>, arp: &ArpPacket) -> Result<Admitted, DropReason> {
+    let announced = &cx.tables.attached.announced;
+    let is_about_us = arp.operation == ArpOperation::Request && announced.contains(&IpAddr::V4(arp.target_ip));
+    let sender = IpAddr::V4(arp.sender_ip);
+    let from_others = !cx.is_host_address(sender) && !announced.contains(&sender);
+    if is_about_us && from_others { Ok(Admitted::Arp(*arp)) } else { Err(DropReason::LeftToKernel) }
+}
+
+fn announced_neighbor(cx: &Context<'_>, bytes: &[u8], packet: Packet) -> Result<Admitted, DropReason> {
+    match NeighborMessage::check(bytes, &packet)? {
+        Some(NeighborMessage::Solicitation { target, .. })
+            if cx.tables.attached.announced.contains(&target.into()) && !cx.is_host_address(packet.src) =>
+        {
+            Ok(Admitted::Neighbor(packet, target))
+        }
+        _ => Err(DropReason::LeftToKernel),
+    }
 }
 
 /// Checks a tunnel datagram and leaves the inner frame, its checksum verified. Whether the source is the peer's is asked

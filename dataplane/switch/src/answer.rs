@@ -3,12 +3,13 @@
 //! switch.
 
 use crate::counters::AnswerKind;
+use crate::nat;
 use crate::path::{Context, Stop};
 use crate::ports::Port;
-use crate::{DropReason, Exit, GATEWAY_MAC};
+use crate::{DropReason, Exit, GATEWAY_MAC, UNRESOLVED_MAC};
 use std::net::{IpAddr, Ipv6Addr};
 use wire::craft::{self, IcmpError};
-use wire::{ArpPacket, Fragment, Frame, IcmpKind, Instant, L4, Offload, Packet};
+use wire::{ArpPacket, Fragment, Frame, IcmpKind, Instant, L4, MacAddr, Offload, Packet, edit};
 
 /// ICMP errors that a port gets at once after a silence. Linux' global burst (net.ipv4.icmp_msgs_burst) is 50.
 const ERRORS_BURST: u32 = 50;
@@ -42,16 +43,20 @@ impl Bucket {
     }
 }
 
-/// The gateway has the address that was asked for.
+/// The gateway has the address that was asked for; outside, the uplink's own interface has it.
 pub(crate) fn arp(port: &Port, frame: &mut Frame, request: &ArpPacket) -> Stop {
-    craft::arp_reply(frame, request, GATEWAY_MAC);
-    answered(port, AnswerKind::Arp, frame)
+    craft::arp_reply(frame, request, own_mac(port));
+    resolved(port, AnswerKind::Arp, frame)
 }
 
 /// The same for IPv6.
 pub(crate) fn neighbor(port: &Port, frame: &mut Frame, packet: &Packet, target: Ipv6Addr) -> Stop {
-    craft::neighbor_advertisement(frame, packet, target, GATEWAY_MAC);
-    answered(port, AnswerKind::Neighbor, frame)
+    craft::neighbor_advertisement(frame, packet, target, own_mac(port));
+    resolved(port, AnswerKind::Neighbor, frame)
+}
+
+fn own_mac(port: &Port) -> MacAddr {
+    if port.is_uplink() { port.config.mac } else { GATEWAY_MAC }
 }
 
 /// Whether the packet is a ping of the gateway.
@@ -61,7 +66,14 @@ pub(crate) fn is_gateway_ping(cx: &Context<'_>, packet: &Packet) -> bool {
         && cx.config.gateways.contains(&packet.dst)
 }
 
-/// The gateway is alive.
+/// Whether the packet, which came from outside, is a ping of a Service's address that is reached there.
+pub(crate) fn is_ping_of_announced(cx: &Context<'_>, packet: &Packet) -> bool {
+    matches!(packet.l4, L4::Icmp { meaning: IcmpKind::EchoRequest { .. }, .. })
+        && packet.fragment == Fragment::Whole
+        && (cx.tables.attached.announced.contains(&packet.dst) || nat::is_virtual_outside(cx, packet.dst))
+}
+
+/// The gateway, or a Service's address, is alive.
 pub(crate) fn echo(port: &Port, frame: &mut Frame, packet: &Packet) -> Stop {
     craft::echo_reply(frame, packet);
     answered(port, AnswerKind::Echo, frame)
@@ -103,6 +115,14 @@ pub(crate) fn refused(
     }
 }
 
+/// No source port is left for the packet's flow: said as if the destination refused it.
+pub(crate) fn exhausted(cx: &Context<'_>, port: &mut Port, frame: &mut Frame, packet: &Packet) -> Stop {
+    match refused(cx, port, frame, packet, DropReason::SourcePortsExhausted) {
+        Stop::Answer(_, exit) => Stop::Answer(AnswerKind::SourcePortsExhausted, exit),
+        stop => stop,
+    }
+}
+
 /// The connection is over because its backend went away (S14).
 pub(crate) fn reset(port: &Port, frame: &mut Frame, packet: &Packet) -> Stop {
     end_connection(port, frame, packet, AnswerKind::Reset, DropReason::BackendGone)
@@ -127,10 +147,11 @@ fn error(
     reason: DropReason,
 ) -> Stop {
     // The destination itself refuses; anything else is said by the gateway. To the host the gateway's addresses are its
-    // own, and Linux believes no packet from outside that claims to be from itself.
+    // own, and Linux believes no packet from outside that claims to be from itself. Outside, only the node has an address.
     let from = match what {
         IcmpError::PortUnreachable => Some(packet.dst),
         _ if port.is_host() => Some(packet.dst),
+        _ if port.is_uplink() => port.address_like(packet.dst),
         _ => gateway(cx, packet.src),
     };
     match from {
@@ -149,8 +170,20 @@ pub(crate) fn gateway(cx: &Context<'_>, addr: IpAddr) -> Option<IpAddr> {
 
 /// An answer is an ordinary frame whatever the question was, with every checksum computed here.
 fn answered(port: &Port, kind: AnswerKind, frame: &mut Frame) -> Stop {
+    match port.is_uplink() {
+        true => edit::set_macs(frame, UNRESOLVED_MAC, UNRESOLVED_MAC),
+        false => edit::set_macs(frame, port.config.mac, GATEWAY_MAC),
+    }
+    stop(port, kind, frame)
+}
+
+/// The same for an answer that says what is behind an address; it goes back to the MAC that asked.
+fn resolved(port: &Port, kind: AnswerKind, frame: &mut Frame) -> Stop {
+    if port.is_uplink() { stop(port, kind, frame) } else { answered(port, kind, frame) }
+}
+
+fn stop(port: &Port, kind: AnswerKind, frame: &mut Frame) -> Stop {
     frame.offload = Offload { checksum: wire::Checksum::Verified, segmentation: None };
-    wire::edit::set_macs(frame, port.config.mac, GATEWAY_MAC);
     Stop::Answer(kind, Exit::Port(port.config.id))
 }
 

@@ -23,6 +23,8 @@ pub enum AnswerKind {
     Rejected,
     /// A TCP reset because the flow's backend went away.
     Reset,
+    /// A TCP reset or ICMP port unreachable because every source port for the destination is in use.
+    SourcePortsExhausted,
 }
 
 impl AnswerKind {
@@ -36,6 +38,7 @@ impl AnswerKind {
         AnswerKind::Unreachable,
         AnswerKind::Rejected,
         AnswerKind::Reset,
+        AnswerKind::SourcePortsExhausted,
     ];
 
     /// The kind in kebab case, stable for scripts.
@@ -49,6 +52,7 @@ impl AnswerKind {
             AnswerKind::Unreachable => "unreachable",
             AnswerKind::Rejected => "rejected",
             AnswerKind::Reset => "reset",
+            AnswerKind::SourcePortsExhausted => "source-ports-exhausted",
         }
     }
 }

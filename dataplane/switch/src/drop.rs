@@ -67,6 +67,9 @@ drop_reasons! {
     NeighborIgnored => "neighbor-ignored", "A neighbor discovery or listener message that needs no answer.";
     RouterSolicitation => "router-solicitation", "Router solicitations are not answered: routes are static.";
 
+    // The uplink.
+    LeftToKernel => "left-to-kernel", "Neither for a Service nor an answer to a pod: the node's kernel has its own copy.";
+
     // The tunnel.
     UnknownPeer => "unknown-peer", "A tunnel datagram from an address that is no node's.";
     NotEncapsulated => "not-encapsulated", "A tunnel datagram without a valid VXLAN header.";
@@ -80,6 +83,7 @@ drop_reasons! {
     DeniedByIngressPolicy => "denied-by-ingress-policy", "No ingress rule of the policies that select the receiver allows it.";
     FlowTableFull => "flow-table-full", "The port holds its maximum of flows and none of them is idle.";
     NoSourcePort => "no-source-port", "No source port was found that keeps a translated flow apart from the others.";
+    SourcePortsExhausted => "source-ports-exhausted", "Every source port that this node has for the destination is in use by another flow.";
     BackendGone => "backend-gone", "The backend of the flow is no longer listed.";
     NoBackend => "no-backend", "The Service has no backend that takes traffic.";
     NoSuchServicePort => "no-such-service-port", "The address is a Service's, the port is not.";

@@ -12,7 +12,9 @@
 //! **Limit.** The table holds at most `flows_max`. A new flow then takes the place of the first flow that is not spared
 //! ([`State::spared`]), in the order of [`State`]: ended and half-open ones first. With none it is refused.
 
+use crate::Origin;
 use crate::place::Place;
+use crate::source_ports::SourcePorts;
 use crate::state::{Side, State};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -23,6 +25,12 @@ const NONE: u32 = u32::MAX;
 /// Queue entries looked at for room before a new flow is refused, per state.
 const EVICTION_LOOK_MAX: usize = 8;
 
+/// Flows looked at for one that has ended when every source port to a destination is in use.
+const RECLAIM_LOOK_MAX: u16 = 64;
+
+/// Distance between two of those looks: a prime, so that they fall everywhere.
+const RECLAIM_STEP: u16 = 1_021;
+
 /// One conversation.
 #[derive(Clone, Debug)]
 pub(crate) struct Flow {
@@ -32,6 +40,10 @@ pub(crate) struct Flow {
     pub(crate) reply: FlowKey,
     /// Where the end that is not this port's lives.
     pub(crate) far: Place,
+    /// Where the opener's packets entered the node, if its address does not say where it lives.
+    pub(crate) origin: Origin,
+    /// Whether the destination port of the answers was leased ([`FlowTable::lease`]).
+    pub(crate) leased: bool,
     /// Tables under which the flow was judged.
     pub(crate) epoch: u32,
     /// Whether the attached side opened it; otherwise it came in.
@@ -54,7 +66,7 @@ pub(crate) struct Flow {
 }
 
 // The memory target of a flow is 256 bytes including its two index entries.
-const _: () = assert!(size_of::<Flow>() <= 240);
+const _: () = assert!(size_of::<Flow>() <= 256);
 
 impl Flow {
     /// A flow that `packet` opens at `now`, judged under `epoch`.
@@ -63,6 +75,8 @@ impl Flow {
             original,
             reply,
             far: Place::Nowhere(crate::DropReason::NoRoute),
+            origin: Origin::Port,
+            leased: false,
             epoch: 0,
             opened_here: true,
             service: false,
@@ -141,6 +155,8 @@ pub(crate) struct FlowTable {
     /// Position and side, packed.
     index: HashTable<u32>,
     queues: [Queue; State::ALL.len()],
+    /// What flows that leave with the node's own address have for source ports.
+    pub(crate) source_ports: SourcePorts,
 }
 
 fn pack(index: u32, side: Side) -> u32 {
@@ -162,6 +178,7 @@ impl FlowTable {
             len: 0,
             index: HashTable::new(),
             queues: [Queue { front: NONE, back: NONE }; State::ALL.len()],
+            source_ports: SourcePorts::default(),
         }
     }
 
@@ -236,16 +253,50 @@ impl FlowTable {
         self.flows[hit.index as usize].last_packet = now;
     }
 
-    /// Takes in a flow; the hit is its opener's side.
+    /// The key of the answers of a flow `original` to open, whose destination port is a source port that no other flow to that
+    /// destination has; `reply` says the rest. When all are in use, that of a connection that has ended is taken. `None` if
+    /// there is none.
+    pub(crate) fn lease(&mut self, now: Instant, original: &FlowKey, mut reply: FlowKey) -> Option<FlowKey> {
+        // An echo keeps its identifier if it can; a port is not to be guessed.
+        let is_echo = !original.protocol.has_ports();
+        let start = if is_echo { original.src_port } else { original.hash_with(!self.seed) as u16 };
+        if let Some(port) = self.source_ports.lease(&reply, start) {
+            reply.dst_port = port;
+            return Some(reply);
+        }
+        for look in 0..RECLAIM_LOOK_MAX {
+            reply.dst_port = self.source_ports.next_granted(&reply, start.wrapping_add(look * RECLAIM_STEP))?;
+            match self.find(now, &reply) {
+                Some(hit) if !self.get(hit).state.is_ended() => continue,
+                Some(hit) => self.remove(hit),
+                // Its time was up, and looking for it removed it.
+                None => {}
+            }
+            if let Some(port) = self.source_ports.lease(&reply, reply.dst_port) {
+                reply.dst_port = port;
+                return Some(reply);
+            }
+        }
+        None
+    }
+
+    /// Takes in a flow; the hit is its opener's side. A flow that is refused gives its leased port back.
     pub(crate) fn insert(&mut self, now: Instant, flow: Flow) -> Result<Hit, InsertError> {
-        if self.find(now, &flow.original).is_some()
+        let refused = if self.find(now, &flow.original).is_some()
             || self.find(now, &flow.reply).is_some()
             || flow.original == flow.reply
         {
-            return Err(InsertError::KeyTaken);
-        }
-        if self.len >= self.flows_max && !self.evict(now) {
-            return Err(InsertError::Full);
+            Some(InsertError::KeyTaken)
+        } else if self.len >= self.flows_max && !self.evict(now) {
+            Some(InsertError::Full)
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            if flow.leased {
+                self.source_ports.release(&flow.reply);
+            }
+            return Err(error);
         }
         let index = match self.unused {
             NONE => {
@@ -272,6 +323,9 @@ impl FlowTable {
         self.leave(hit.index, Side::Reply);
         self.unqueue(hit.index);
         let flow = &mut self.flows[hit.index as usize];
+        if flow.leased {
+            self.source_ports.release(&flow.reply);
+        }
         flow.live = false;
         flow.next = self.unused;
         self.unused = hit.index;

@@ -124,6 +124,15 @@ impl Fragments {
         }
     }
 
+    /// Whether the first fragment of the datagram of `packet` has passed.
+    pub(crate) fn has_noted(&self, now: Instant, packet: &Packet) -> bool {
+        let Some(datagram) = Datagram::of(packet) else { return false };
+        let set = self.set(&datagram);
+        let ways = self.notes.get(set..set + WAYS).unwrap_or_default();
+        let is_noted = |note: &Note| note.datagram == datagram && now.saturating_since(note.noted) < LIFETIME;
+        ways.iter().flatten().any(is_noted)
+    }
+
     /// Where the note of `datagram` is, or the oldest one that gives way to it.
     fn place(&mut self, datagram: &Datagram) -> &mut Option<Note> {
         if self.notes.is_empty() {

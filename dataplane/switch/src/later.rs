@@ -5,18 +5,17 @@
 //! up it is given up and counted as dropped. So the counters balance at every moment. The shell asks
 //! [`crate::Switch::has_pending`] and takes released frames from [`crate::Switch::release`].
 
-use crate::PortId;
+use crate::{Origin, PortId};
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use wire::{Frame, Instant, Offload};
 
 /// The way that a frame came in by: whose counters have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum WayIn {
     /// The attached side of a port sent it; the second is the port's slot at that time.
     Port(PortId, usize),
-    /// The peer with this underlay address sent it.
-    Tunnel(IpAddr),
+    /// A peer sent it.
+    Tunnel,
     /// Another shard handed it over.
     Handover,
 }
@@ -26,14 +25,14 @@ pub(crate) enum Origin {
 pub(crate) enum Stage {
     /// On its way from the attached side of this port.
     From(PortId),
-    /// On its way to the attached side of this port.
-    Into(PortId),
+    /// On its way to the attached side of this port, from where it entered the node.
+    Into(PortId, Origin),
 }
 
 /// A frame that waits, or that is released and has not been taken yet.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) origin: Origin,
+    pub(crate) way: WayIn,
     pub(crate) stage: Stage,
     pub(crate) since: Instant,
     /// Length of the frame when it was handed in; [`Held::bytes`] may have lost an encapsulation.
@@ -43,8 +42,8 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(now: Instant, origin: Origin, stage: Stage, counted_bytes: usize, frame: &Frame) -> Held {
-        Held { origin, stage, since: now, counted_bytes, bytes: frame.bytes().into(), offload: frame.offload }
+    pub(crate) fn new(now: Instant, way: WayIn, stage: Stage, counted_bytes: usize, frame: &Frame) -> Held {
+        Held { way, stage, since: now, counted_bytes, bytes: frame.bytes().into(), offload: frame.offload }
     }
 
     /// Makes `frame` the frame that was held.

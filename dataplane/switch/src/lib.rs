@@ -14,6 +14,7 @@
 //! | `verdict` | what policy says |
 //! | `place` | where an address lives |
 //! | `ports` | what belongs to a port |
+//! | `source_ports` | which source ports translated flows to the outside have |
 //! | `tables` | compiled intent and local attachment |
 //! | `drop`, `counters` | why frames were discarded; one count per frame |
 
@@ -31,6 +32,7 @@ mod path;
 mod path_mtu;
 mod place;
 mod ports;
+mod source_ports;
 mod state;
 mod switch;
 mod tables;
@@ -38,9 +40,11 @@ mod verdict;
 
 pub use counters::{AnswerKind, Count, Counters, SwitchCounters};
 pub use drop::DropReason;
+pub use source_ports::SourcePool;
 pub use switch::Switch;
-pub use tables::Tables;
+pub use tables::{Attached, Tables};
 
+use ipnet::IpNet;
 use overlay::peers::PeerId;
 use overlay::vxlan::Vni;
 use std::net::IpAddr;
@@ -67,6 +71,9 @@ pub enum PortKind {
     },
     /// The node's own TAP: kubelet, probes, node processes.
     Host,
+    /// The way out of the cluster and in from outside: the node's own interface, shared with its kernel. A node has one at
+    /// most, on the shard of its host port.
+    Uplink,
 }
 
 /// A port as it is attached.
@@ -76,21 +83,37 @@ pub struct PortConfig {
     pub id: PortId,
     /// What is attached.
     pub kind: PortKind,
-    /// The MAC that the attached side uses; any other sender is spoofed.
+    /// The MAC that the attached side uses; any other sender is spoofed. For the uplink: the interface's own, which is said to
+    /// whoever asks for an announced address.
     pub mac: MacAddr,
     /// The addresses that the attached side may use. For the host port: the node's own addresses and its gateway addresses.
+    /// For the uplink: the node's own addresses; the first of a family is the source of what is translated on its way out.
     pub addresses: Vec<IpAddr>,
     /// Largest IP packet that the attached side takes.
     pub mtu: u16,
 }
 
+/// Where a packet entered this node. It is remembered for clients outside the cluster: their answers leave where they came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// At a pod's port or the host port.
+    Port,
+    /// At the uplink.
+    Uplink,
+    /// In the tunnel, from the peer with this underlay address.
+    Peer(IpAddr),
+}
+
 /// Where a frame is sent. The frame has been edited for that exit.
+///
+/// A packet for the uplink leaves with both MACs unset ([`UNRESOLVED_MAC`]): the shell knows the next hop. ARP and neighbor
+/// discovery answers have theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Write it to this port of this shard.
     Port(PortId),
-    /// Hand the buffer to that shard, which calls [`Switch::to_port`].
-    Shard(ShardId, PortId),
+    /// Hand the buffer to that shard, which calls [`Switch::to_port`] with the same origin.
+    Shard(ShardId, PortId, Origin),
     /// Encapsulate it for that peer. The frame's inner Ethernet header is set; it may be a super-frame.
     Peer(PeerId),
 }
@@ -131,10 +154,21 @@ pub struct SwitchConfig {
     pub seed: u64,
     /// Flows that one port may hold.
     pub flows_per_port_max: u32,
+    /// Flows that the uplink may hold.
+    pub uplink_flows_max: u32,
+    /// The ranges that Services get their cluster addresses from: never outside, whether in use or not.
+    pub service_cidrs: Vec<IpNet>,
+    /// Destinations outside that pods reach with their own addresses.
+    pub non_masquerade: Vec<IpNet>,
+    /// Whatever goes to a Service gets a source of this node.
+    pub masquerade_all: bool,
 }
 
 /// The MAC of the gateway on every port of every node (locally administered).
 pub const GATEWAY_MAC: MacAddr = MacAddr([0x0a, 0x70, 0x6f, 0x64, 0x00, 0x01]);
+
+/// The MACs of a packet for the uplink, whose next hop the shell resolves.
+pub const UNRESOLVED_MAC: MacAddr = MacAddr([0; 6]);
 
 /// One flow as it is listed to people.
 #[derive(Clone, Debug)]

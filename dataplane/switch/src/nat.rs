@@ -4,11 +4,13 @@
 //! Echo keys. Both directions of an echo carry the same identifier. So that a request of the answerer is not taken for a
 //! reply, a key holds a request's identifier as its source port and a reply's as its destination port, the other being 0.
 
-use crate::DropReason;
 use crate::flows::{Flow, FlowTable};
 use crate::path::Context;
+use crate::place::{self, Place};
+use crate::ports::Port;
 use crate::state::Side;
-use policy::tables::{Backend, Choice, Client, FlowHash};
+use crate::{DropReason, answer};
+use policy::tables::{Backend, Choice, Client, FlowHash, FrontendKind};
 use std::net::IpAddr;
 use wire::{FlowKey, Fragment, Frame, IcmpKind, Instant, L4, Packet, Protocol, edit};
 
@@ -85,14 +87,14 @@ pub(crate) struct Target {
     pub(crate) service: bool,
 }
 
-/// Finds out where packets with `key` are sent; the error says why a Service does not take them.
-pub(crate) fn find_target(cx: &Context<'_>, key: &FlowKey) -> Result<Target, DropReason> {
+/// Finds out where packets with `key` of a client of this kind are sent; the error says why a Service does not take them.
+pub(crate) fn find_target(cx: &Context<'_>, client: Client, key: &FlowKey) -> Result<Target, DropReason> {
     let policy = &cx.tables.policy;
     let dst = key.dst();
     match policy.find_service(dst, key.protocol, key.dst_port) {
         Some(frontend) => {
             let hash = FlowHash::new(key, cx.config.seed);
-            match policy.choose(frontend, dst, cx.tables.own(), Client::Inside, key.src(), &hash) {
+            match policy.choose(frontend, dst, cx.tables.own(), client, key.src(), &hash) {
                 Choice::Backend(Backend { addr, port, .. }) => Ok(Target { addr, port, service: true }),
                 Choice::NoEndpoint | Choice::NoLocalEndpoint | Choice::SourceNotAllowed => Err(DropReason::NoBackend),
             }
@@ -111,9 +113,116 @@ pub(crate) fn is_still_target(cx: &Context<'_>, original: &FlowKey, reply: &Flow
     }
 }
 
+/// Whether packets with `key`, which belong to no flow, are for a Service that is reached from outside: at an address of this node
+/// whose port is claimed, or at a virtual address that is not the cluster's own business.
+pub(crate) fn is_served_outside(cx: &Context<'_>, key: &FlowKey) -> bool {
+    let dst = key.dst();
+    let frontend = cx.tables.policy.find_service(dst, key.protocol, key.dst_port);
+    match frontend.map(|frontend| frontend.kind) {
+        Some(FrontendKind::ClusterIp) => false,
+        Some(_) if cx.tables.is_own_address(dst) => {
+            !cx.tables.attached.unclaimed.contains(&(key.protocol, key.dst_port))
+        }
+        // Another node's own address.
+        Some(FrontendKind::NodePort) => false,
+        Some(FrontendKind::LoadBalancer | FrontendKind::ExternalIp) => true,
+        // Another port of an address that nobody else will refuse.
+        None => is_virtual_outside(cx, dst),
+    }
+}
+
+/// Whether `addr` is a Service's address that is reached from outside and that no node has for its own.
+pub(crate) fn is_virtual_outside(cx: &Context<'_>, addr: IpAddr) -> bool {
+    cx.tables.policy.is_virtual(addr) && !cx.tables.is_own_address(addr) && !place::is_service_range(cx, addr)
+}
+
+/// The source of a flow's packets once they have crossed a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// This address; the port stays, unless another flow's answers would look the same.
+    Address(IpAddr),
+    /// The node's own address, and a port that its kernel has left to us.
+    Leased(IpAddr),
+}
+
+/// The source of a flow that the attached side of `port` opens to `target`, which lives at `far`: the opener's own, so that
+/// servers and policies know it (S28), unless the answers would not come back through the switch that way.
+pub(crate) fn source_from(
+    cx: &Context<'_>,
+    port: &Port,
+    original: &FlowKey,
+    target: &Target,
+    far: Place,
+) -> Result<Source, DropReason> {
+    let client = original.src();
+    let to_itself = matches!(far, Place::Port(_, id) if id == port.config.id);
+    if port.is_uplink() {
+        let own = port.address_like(client).map(Source::Leased).ok_or(DropReason::NoRoute);
+        return match far {
+            // Nobody outside answers by way of this node, and a node's own kernel answers another node on the underlay.
+            _ if to_itself => own,
+            Place::Peer(_) if place::is_other_node(cx, client) => own,
+            // This node's kernel answers through the host port what comes from a Service.
+            Place::Port(shard, id) if cx.tables.attached.host == Some((shard, id)) => {
+                cluster_ip(cx, original).map(Source::Address).ok_or(DropReason::NoRoute)
+            }
+            _ if cx.config.masquerade_all => own,
+            _ => Ok(Source::Address(client)),
+        };
+    }
+    let gateway = || answer::gateway(cx, client).map(Source::Address).ok_or(DropReason::ToItself);
+    match (to_itself || port.owns(target.addr), port.is_host()) {
+        (true, _) if !target.service => Err(DropReason::ToItself),
+        // The gateway's address is the host's own, so the host gets the Service's instead.
+        (true, true) => Ok(Source::Address(original.dst())),
+        (true, false) => gateway(),
+        // The other node's kernel knows a way to this node's address that is not the tunnel.
+        (false, true) if place::is_other_node(cx, target.addr) => gateway(),
+        (false, _) => Ok(Source::Address(client)),
+    }
+}
+
+/// The cluster address of the Service that packets with `key` are for.
+fn cluster_ip(cx: &Context<'_>, key: &FlowKey) -> Option<IpAddr> {
+    let dst = key.dst();
+    let frontend = cx.tables.policy.find_service(dst, key.protocol, key.dst_port)?;
+    let cluster_ips = &cx.tables.policy.service_entry(frontend.service).cluster_ips;
+    cluster_ips.iter().copied().find(|addr| addr.is_ipv4() == dst.is_ipv4())
+}
+
+/// The source of a flow that comes into `port`: the opener's, unless it leaves the cluster there (P03).
+pub(crate) fn source_into(cx: &Context<'_>, port: &Port, original: &FlowKey) -> Source {
+    let (src, dst) = (original.src(), original.dst());
+    // The kernel expects no answers to what the node itself sent through the host port.
+    let keeps_its_own = || !cx.is_host_address(src) && cx.config.non_masquerade.iter().any(|cidr| cidr.contains(&dst));
+    match port.address_like(src) {
+        Some(own) if port.is_uplink() && !keeps_its_own() => Source::Leased(own),
+        _ => Source::Address(src),
+    }
+}
+
+/// The key of the answers to packets `original` once they are sent to `target` with `source`, and whether its port is leased.
+pub(crate) fn plan(
+    now: Instant,
+    flows: &mut FlowTable,
+    original: &FlowKey,
+    target: &Target,
+    source: Source,
+) -> Result<(FlowKey, bool), DropReason> {
+    let src = match source {
+        Source::Leased(own) if original.src_port != 0 => {
+            let answers = FlowKey::new(original.protocol, target.addr, target.port, own, 0);
+            let leased = flows.lease(now, original, answers).ok_or(DropReason::SourcePortsExhausted)?;
+            return Ok((leased, true));
+        }
+        Source::Leased(addr) | Source::Address(addr) => addr,
+    };
+    plan_reply(now, flows, original, target, src).map(|reply| (reply, false)).ok_or(DropReason::NoSourcePort)
+}
+
 /// The key of the answers to packets `original` once they are sent to `target` from the address `src`. Another source port
 /// is chosen if another flow's answers look the same (S15, S16); `None` if no free one is found.
-pub(crate) fn plan_reply(
+fn plan_reply(
     now: Instant,
     flows: &mut FlowTable,
     original: &FlowKey,
@@ -135,24 +244,25 @@ pub(crate) fn plan_reply(
         .find(|reply| flows.find(now, reply).is_none())
 }
 
-/// Makes a packet that travels on `side` of `flow` what it is on the other end; the view follows.
+/// Makes a packet that travels on `side` of `flow`, across the uplink or not, what it is on the other end; the view follows.
 #[inline]
-pub(crate) fn apply(flow: &Flow, side: Side, role: &Role, packet: &mut Packet, frame: &mut Frame) {
+pub(crate) fn apply(flow: &Flow, side: Side, across_uplink: bool, role: &Role, packet: &mut Packet, frame: &mut Frame) {
     if flow.is_translated() {
         let to = flow.key(side.other()).reverse();
         match role {
             Role::Own(_) | Role::Fragment => rewrite(packet, frame, &on_the_wire(to)),
-            Role::Error(_) => rewrite_error(flow, side, &to, packet, frame),
+            Role::Error(_) => rewrite_error(flow, side, across_uplink, &to, packet, frame),
         }
     }
 }
 
 /// The quote becomes what the receiver of the error had sent; the error's own source is translated only if it is the other
-/// end of the flow and not a router on the way (S17).
-fn rewrite_error(flow: &Flow, side: Side, to: &FlowKey, packet: &mut Packet, frame: &mut Frame) {
+/// end of the flow and not a router on the way (S17). Outside, no router of the cluster has an address.
+fn rewrite_error(flow: &Flow, side: Side, across_uplink: bool, to: &FlowKey, packet: &mut Packet, frame: &mut Frame) {
     let quoted = on_the_wire(*flow.key(side.other()));
     edit::rewrite_quoted(frame, packet, &quoted);
-    let from_the_end = packet.src == flow.key(side).src();
+    let leaves = across_uplink && (side == Side::Reply) == flow.opened_here;
+    let from_the_end = leaves || packet.src == flow.key(side).src();
     let src = if from_the_end { to.src() } else { packet.src };
     rewrite(packet, frame, &FlowKey::new(packet.protocol, src, 0, to.dst(), 0));
     if let L4::Icmp { meaning, .. } = &mut packet.l4 {

@@ -2,28 +2,34 @@
 //! called decides one thing and returns a value.
 //!
 //! ```text
-//! from_port   admit · answer locally · onward
-//! from_peer   peer · admit · place → into_port
-//! onward      hop limit · outbound flow · size · translate · place → into_port, shard or peer
-//! into_port   inbound flow · translate back · deliver
-//! release     onward or into_port, for a frame that was held there
+//! from_port     admit · answer locally · onward
+//! from_uplink   admit · answer locally · onward
+//! from_peer     peer · admit · place → into_port
+//! onward        outbound flow · hop limit · size · translate · place → into_port, shard or peer
+//! into_port     inbound flow · translate back · deliver
+//! release       onward or into_port, for a frame that was held there
 //! ```
 //! A stage that ends a frame's way returns a [`Stop`]; the frame then is an answer, or nothing, or a copy waits.
+//!
+//! **The uplink** is a port whose attached side is everything outside the cluster, so both directions across it are the ones of any
+//! port. Who comes in is a client: its flow goes out through `onward`, Service and all, and the answers find their way back through
+//! `into_port`. Who goes out comes into the port: there, and only there, its source becomes the node's.
 
 use crate::admit::{self, Admitted};
 use crate::counters::AnswerKind;
 use crate::flows::{Flow, Hit, InsertError};
 use crate::fragments::{Datagram, NoFlow};
 use crate::later::Stage;
-use crate::nat::{self, Role};
+use crate::nat::{self, Role, Target};
 use crate::path_mtu::PathMtus;
 use crate::place::{self, Place};
 use crate::ports::{Port, Ports};
 use crate::state::{self, Side};
-use crate::{DropReason, Exit, GATEWAY_MAC, PortId, SwitchConfig, Tables, answer, verdict};
+use crate::{DropReason, Exit, GATEWAY_MAC, Origin, PortId, SwitchConfig, Tables, UNRESOLVED_MAC, answer, verdict};
 use overlay::peers::PeerId;
+use policy::tables::Client;
 use std::net::IpAddr;
-use wire::{Ethernet, FlowKey, Fragment, Frame, Instant, L4, Malformed, Packet, edit};
+use wire::{Ethernet, FlowKey, Fragment, Frame, Instant, L4, Malformed, Packet, Protocol, edit};
 
 /// What every stage may look at.
 pub(crate) struct Context<'a> {
@@ -69,6 +75,47 @@ impl From<Malformed> for Stop {
 
 pub(crate) type Step<T> = Result<T, Stop>;
 
+/// Who sent a packet that goes into a port: an [`Origin`], in the numbers of these tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A pod of this node, or the node itself, asked at admission.
+    Port,
+    /// Somebody outside.
+    Uplink,
+    /// Another node, from this underlay address.
+    Peer(PeerId, IpAddr),
+}
+
+impl Sender {
+    fn at(cx: &Context<'_>, origin: Origin) -> Result<Sender, DropReason> {
+        Ok(match origin {
+            Origin::Port => Sender::Port,
+            Origin::Uplink => Sender::Uplink,
+            Origin::Peer(addr) => {
+                Sender::Peer(cx.tables.peers.find_by_underlay(addr).ok_or(DropReason::UnknownPeer)?, addr)
+            }
+        })
+    }
+
+    fn origin(self) -> Origin {
+        match self {
+            Sender::Port => Origin::Port,
+            Sender::Uplink => Origin::Uplink,
+            Sender::Peer(_, addr) => Origin::Peer(addr),
+        }
+    }
+
+    /// The zone of a flow that is told from another one only by how its packets reach this node.
+    fn zone(self) -> u16 {
+        match self {
+            Sender::Port => 0,
+            Sender::Uplink => 1,
+            // The same zone for two peers is harmless: it only matters if one client's packets come through both at once.
+            Sender::Peer(_, addr) => (FlowKey::new(Protocol(0), addr, 0, addr, 0).hash_with(0) as u16).max(2),
+        }
+    }
+}
+
 /// A frame that a pod or the node itself sent.
 #[inline]
 pub(crate) fn from_port(cx: &Context<'_>, ports: &mut Ports, slot: usize, frame: &mut Frame) -> Step<Exit> {
@@ -84,44 +131,64 @@ pub(crate) fn from_port(cx: &Context<'_>, ports: &mut Ports, slot: usize, frame:
     onward(cx, ports, slot, packet, frame)
 }
 
+/// A frame that the node's own interface received, or somebody's question about an address that is announced there. Most of
+/// what the kernel shows us is its own: it is left alone, without a word.
+#[inline]
+pub(crate) fn from_uplink(cx: &Context<'_>, ports: &mut Ports, slot: usize, frame: &mut Frame) -> Step<Exit> {
+    let port = ports.at(slot);
+    let packet = match admit::from_uplink(cx, frame.bytes())? {
+        Admitted::Packet(packet) => packet,
+        Admitted::Arp(request) => return Err(answer::arp(port, frame, &request)),
+        Admitted::Neighbor(packet, target) => return Err(answer::neighbor(port, frame, &packet, target)),
+    };
+    if answer::is_ping_of_announced(cx, &packet) {
+        return Err(answer::echo(port, frame, &packet));
+    }
+    onward(cx, ports, slot, packet, frame).map_err(|stop| match stop {
+        Stop::Drop(DropReason::UnrelatedIcmpError | DropReason::FragmentWithoutFirst) => {
+            DropReason::LeftToKernel.into()
+        }
+        stop => stop,
+    })
+}
+
 /// A tunnel datagram: VXLAN header and inner frame.
 #[inline]
 pub(crate) fn from_peer(cx: &Context<'_>, ports: &mut Ports, sender: IpAddr, frame: &mut Frame) -> Step<Exit> {
     let peer = cx.tables.peers.find_by_underlay(sender).ok_or(DropReason::UnknownPeer)?;
     let packet = admit::from_tunnel(cx, frame)?;
     match place::find(cx, packet.dst) {
-        Place::Port(shard, id) if shard == cx.config.shard => into_port(cx, ports, id, Some(peer), packet, frame),
-        Place::Port(shard, id) => {
-            check_sender(cx, Some(peer), &packet)?;
-            Ok(Exit::Shard(shard, id))
+        Place::Port(shard, id) if shard == cx.config.shard => {
+            into_port(cx, ports, id, Sender::Peer(peer, sender), packet, frame)
         }
+        Place::Port(shard, id) => Ok(Exit::Shard(shard, id, Origin::Peer(sender))),
         Place::Peer(_) | Place::Nowhere(_) => Err(DropReason::NotLocal.into()),
     }
 }
 
-/// A frame that another shard let through for a port of this one.
+/// A frame that another shard let through for a port of this one; `origin` is where it entered the node.
 #[inline]
-pub(crate) fn from_shard(cx: &Context<'_>, ports: &mut Ports, port: PortId, frame: &mut Frame) -> Step<Exit> {
-    Ethernet::check(frame.bytes())?;
-    let packet = Packet::check(frame.bytes())?;
-    into_port(cx, ports, port, None, packet, frame)
-}
-
-/// A frame that was held at `stage`; `from` is the peer that sent it, if one did.
-pub(crate) fn release(
+pub(crate) fn from_shard(
     cx: &Context<'_>,
     ports: &mut Ports,
-    stage: Stage,
-    from: Option<PeerId>,
+    port: PortId,
+    origin: Origin,
     frame: &mut Frame,
 ) -> Step<Exit> {
+    Ethernet::check(frame.bytes())?;
+    let packet = Packet::check(frame.bytes())?;
+    into_port(cx, ports, port, Sender::at(cx, origin)?, packet, frame)
+}
+
+/// A frame that was held at `stage`.
+pub(crate) fn release(cx: &Context<'_>, ports: &mut Ports, stage: Stage, frame: &mut Frame) -> Step<Exit> {
     let packet = Packet::check(frame.bytes())?;
     match stage {
         Stage::From(id) => {
             let slot = ports.find(id).ok_or(DropReason::PortGone)?;
             onward(cx, ports, slot, packet, frame)
         }
-        Stage::Into(id) => into_port(cx, ports, id, from, packet, frame),
+        Stage::Into(id, origin) => into_port(cx, ports, id, Sender::at(cx, origin)?, packet, frame),
     }
 }
 
@@ -142,12 +209,16 @@ fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Pac
     if !port.is_ready(cx) {
         return Err(DropReason::PortNotReady.into());
     }
+    let role = Role::of(&packet);
+    let stage = Stage::From(port.config.id);
+    let found = match find(cx, port, stage, Sender::Port, &packet, &role, frame) {
+        found if !port.is_uplink() => found?,
+        found => of_ours(cx, found)?,
+    };
     if packet.ttl <= 1 {
         return Err(answer::ttl_exceeded(cx, port, frame, &packet));
     }
-    let role = Role::of(&packet);
-    let stage = Stage::From(port.config.id);
-    let hit = match find(cx, port, stage, None, &packet, &role, frame)? {
+    let hit = match found {
         Found::Flow(hit) => hit,
         Found::Opener(key) => open_outbound(cx, port, &packet, key, frame)?,
     };
@@ -163,11 +234,13 @@ fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Pac
     edit::decrement_ttl(frame, &packet);
     packet.ttl -= 1;
     pass(cx, port, hit, &role, &mut packet, frame);
+    let sender = if port.is_uplink() { Sender::Uplink } else { Sender::Port };
     match far {
-        // Its own Service led a pod to itself (S10): both directions are already translated, and N12 exempts it.
+        // Its own Service led a pod to itself (S10): both directions are already translated, and N12 exempts it. Or a client
+        // outside was led to a server outside.
         Place::Port(_, id) if id == port.config.id => Ok(deliver(port, frame)),
-        Place::Port(shard, id) if shard == cx.config.shard => into_port(cx, ports, id, None, packet, frame),
-        Place::Port(shard, id) => Ok(Exit::Shard(shard, id)),
+        Place::Port(shard, id) if shard == cx.config.shard => into_port(cx, ports, id, sender, packet, frame),
+        Place::Port(shard, id) => Ok(Exit::Shard(shard, id, sender.origin())),
         Place::Peer(id) => {
             let peer = cx.tables.peers.get(id).ok_or(DropReason::NoRoute)?;
             edit::set_macs(frame, peer.vtep_mac, cx.config.vtep_mac);
@@ -177,19 +250,34 @@ fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Pac
     }
 }
 
-/// To a port's attached side; `from` is the peer that sent the packet, if one did.
+/// What was found of a packet from outside, if it is any business of ours.
+fn of_ours(cx: &Context<'_>, found: Step<Found>) -> Step<Found> {
+    match found {
+        Ok(Found::Opener(key)) if !nat::is_served_outside(cx, &key) => Err(DropReason::LeftToKernel.into()),
+        Err(Stop::Drop(DropReason::UnrelatedIcmpError | DropReason::FragmentWithoutFirst)) => {
+            Err(DropReason::LeftToKernel.into())
+        }
+        found => found,
+    }
+}
+
+/// To a port's attached side.
 #[inline]
 fn into_port(
     cx: &Context<'_>,
     ports: &mut Ports,
     id: PortId,
-    from: Option<PeerId>,
+    sender: Sender,
     packet: Packet,
     frame: &mut Frame,
 ) -> Step<Exit> {
-    let slot = ports.find(id).ok_or(DropReason::PortGone)?;
+    let mut slot = ports.find(id).ok_or(DropReason::PortGone)?;
+    let role = Role::of(&packet);
+    if ports.at(slot).is_host() {
+        slot = answered_at_uplink(cx, ports, &packet, &role).unwrap_or(slot);
+    }
     let begun = Datagram::begun_by(&packet);
-    let step = take_in(cx, ports.at_mut(slot), from, packet, frame);
+    let step = take_in(cx, ports, slot, sender, role, packet, frame);
     if let Some(datagram) = begun {
         ports.settle(cx.now, slot, datagram, step.is_ok());
     }
@@ -199,26 +287,68 @@ fn into_port(
 #[inline]
 fn take_in(
     cx: &Context<'_>,
-    port: &mut Port,
-    from: Option<PeerId>,
+    ports: &mut Ports,
+    slot: usize,
+    sender: Sender,
+    role: Role,
     mut packet: Packet,
     frame: &mut Frame,
 ) -> Step<Exit> {
+    let port = ports.at_mut(slot);
     if !port.is_ready(cx) {
         return Err(DropReason::PortNotReady.into());
     }
-    let role = Role::of(&packet);
-    let stage = Stage::Into(port.config.id);
-    let hit = match find(cx, port, stage, from, &packet, &role, frame)? {
+    let stage = Stage::Into(port.config.id, sender.origin());
+    let hit = match find(cx, port, stage, sender, &packet, &role, frame)? {
         Found::Flow(hit) => hit,
-        Found::Opener(key) => open_inbound(cx, port, &packet, key)?,
+        Found::Opener(key) => match open_inbound(cx, port, sender, &packet, key) {
+            Err(Stop::Drop(DropReason::SourcePortsExhausted)) => {
+                return refuse_exhausted(cx, ports, slot, packet, frame);
+            }
+            opened => opened?,
+        },
     };
     pass(cx, port, hit, &role, &mut packet, frame);
     Ok(deliver(port, frame))
 }
 
+/// The uplink's slot, if a packet for the node itself answers a flow that has one of the node's addresses only for a source.
+#[inline]
+fn answered_at_uplink(cx: &Context<'_>, ports: &mut Ports, packet: &Packet, role: &Role) -> Option<usize> {
+    let (_, id) = cx.tables.attached.uplink?;
+    let slot = ports.find(id)?;
+    let Port { flows, fragments, .. } = ports.at_mut(slot);
+    let is_answer = match role {
+        Role::Own(key) => flows.source_ports.may_be_answer(key) && flows.find(cx.now, key).is_some(),
+        Role::Error(keys) => keys.iter().flatten().any(|key| flows.find(cx.now, key).is_some()),
+        Role::Fragment => fragments.has_noted(cx.now, packet),
+    };
+    is_answer.then_some(slot)
+}
+
+/// No source port is left for a flow that leaves the cluster: its opener is told at once, as if the other end had refused it.
+#[cold]
+fn refuse_exhausted(cx: &Context<'_>, ports: &mut Ports, slot: usize, packet: Packet, frame: &mut Frame) -> Step<Exit> {
+    let reason = DropReason::SourcePortsExhausted;
+    let exit = match answer::exhausted(cx, ports.at_mut(slot), frame, &packet) {
+        Stop::Answer(..) => match place::find(cx, packet.src) {
+            Place::Port(shard, id) if shard == cx.config.shard => {
+                let answer = Packet::check(frame.bytes())?;
+                into_port(cx, ports, id, Sender::Uplink, answer, frame)?
+            }
+            Place::Port(shard, id) => Exit::Shard(shard, id, Origin::Uplink),
+            Place::Peer(_) | Place::Nowhere(_) => return Err(reason.into()),
+        },
+        stop => return Err(stop),
+    };
+    Err(Stop::Answer(AnswerKind::SourcePortsExhausted, exit))
+}
+
 fn deliver(port: &Port, frame: &mut Frame) -> Exit {
-    edit::set_macs(frame, port.config.mac, GATEWAY_MAC);
+    match port.is_uplink() {
+        true => edit::set_macs(frame, UNRESOLVED_MAC, UNRESOLVED_MAC),
+        false => edit::set_macs(frame, port.config.mac, GATEWAY_MAC),
+    }
     Exit::Port(port.config.id)
 }
 
@@ -230,23 +360,23 @@ enum Found {
     Opener(FlowKey),
 }
 
-/// The flow of a packet at `stage`; `from` is the peer that sent it, if one did.
+/// The flow of a packet that `sender` sent, at `stage`.
 #[inline]
 fn find(
     cx: &Context<'_>,
     port: &mut Port,
     stage: Stage,
-    from: Option<PeerId>,
+    sender: Sender,
     packet: &Packet,
     role: &Role,
     frame: &mut Frame,
 ) -> Step<Found> {
     let hit = match role {
-        Role::Own(key) => match port.flows.find(cx.now, key) {
-            Some(hit) => hit,
-            None => {
-                check_sender(cx, from, packet)?;
-                return Ok(Found::Opener(*key));
+        Role::Own(key) => match lookup(cx, port, sender, key) {
+            Ok(hit) => hit,
+            Err(key) => {
+                check_sender(cx, sender, packet, Side::Original)?;
+                return Ok(Found::Opener(key));
             }
         },
         Role::Fragment => {
@@ -258,22 +388,27 @@ fn find(
             port.flows.find(cx.now, &first).ok_or(DropReason::FragmentWithoutFirst)?
         }
         Role::Error(keys) => {
-            let flows = &mut port.flows;
-            let found = keys.iter().flatten().find_map(|key| flows.find(cx.now, key));
+            let found = keys.iter().flatten().find_map(|key| lookup(cx, port, sender, key).ok());
             found.ok_or(DropReason::UnrelatedIcmpError)?
         }
     };
     let flow = port.flows.get(hit);
     let is_current = flow.epoch == cx.epoch;
     // A flow whose far end is that peer vouches for the sources of its packets; an error may come from any router.
-    let vouches = is_current && from.is_none_or(|peer| flow.far == Place::Peer(peer));
-    if !vouches || matches!(role, Role::Error(_)) {
-        check_sender(cx, from, packet)?;
+    let vouches = match sender {
+        Sender::Port | Sender::Uplink => true,
+        Sender::Peer(peer, _) => is_current && flow.far == Place::Peer(peer),
+    };
+    match role {
+        Role::Error(_) => check_sender(cx, sender, packet, Side::Original)?,
+        _ if !vouches => check_sender(cx, sender, packet, hit.side)?,
+        _ => {}
     }
     match role {
-        Role::Own(key) if flow.state().is_reopened_by(packet) => {
+        Role::Own(_) if flow.state().is_reopened_by(packet) => {
+            let key = *flow.key(hit.side);
             port.flows.remove(hit);
-            Ok(Found::Opener(*key))
+            Ok(Found::Opener(key))
         }
         _ if is_current && flow.denied => {
             let reason = verdict::denial(flow.opened_here);
@@ -285,10 +420,47 @@ fn find(
     }
 }
 
-/// Whether a packet may come from the peer that sent it; ports are asked at admission.
-fn check_sender(cx: &Context<'_>, from: Option<PeerId>, packet: &Packet) -> Step<()> {
-    match from {
-        Some(peer) if !place::belongs_to(cx, peer, packet.src) => Err(DropReason::SpoofedSource.into()),
+/// The flow of packets with `key` from `sender`, or else the key that a flow of theirs is to have.
+///
+/// The same packets of a client outside may reach a pod through several nodes, when it speaks from one port to two of them
+/// (S16). The first flow has the plain key; another has one in a zone of its own, and another source port.
+#[inline]
+fn lookup(cx: &Context<'_>, port: &mut Port, sender: Sender, key: &FlowKey) -> Result<Hit, FlowKey> {
+    let plain = port.flows.find(cx.now, key);
+    if let Some(hit) = plain
+        && came_this_way(port.flows.get(hit), hit.side, sender)
+    {
+        return Ok(hit);
+    }
+    let zone = sender.zone();
+    if zone == 0 {
+        return plain.ok_or(*key);
+    }
+    let zoned = key.in_zone(zone);
+    port.flows.find(cx.now, &zoned).ok_or(if plain.is_some() { zoned } else { *key })
+}
+
+/// Whether packets of a flow's `side` enter this node where `sender` does. Where the opener's address says where it lives,
+/// that is asked of the sender ([`check_sender`]).
+#[inline]
+fn came_this_way(flow: &Flow, side: Side, sender: Sender) -> bool {
+    match (flow.origin, side) {
+        (Origin::Port, _) | (_, Side::Reply) => true,
+        (Origin::Uplink, Side::Original) => sender == Sender::Uplink,
+        (Origin::Peer(addr), Side::Original) => matches!(sender, Sender::Peer(_, from) if from == addr),
+    }
+}
+
+/// Whether a packet may come from the peer that sent it; ports are asked at admission. A peer speaks for its own addresses and
+/// its pods'. What enters at its uplink, and opens flows here, has an address of nobody in the cluster.
+fn check_sender(cx: &Context<'_>, sender: Sender, packet: &Packet, side: Side) -> Step<()> {
+    match sender {
+        Sender::Peer(peer, _)
+            if !place::belongs_to(cx, peer, packet.src)
+                && !(side == Side::Original && place::is_outside(cx, packet.src)) =>
+        {
+            Err(DropReason::SpoofedSource.into())
+        }
         _ => Ok(()),
     }
 }
@@ -304,7 +476,7 @@ fn judge_again(
     role: &Role,
     frame: &mut Frame,
 ) -> Step<Found> {
-    let Flow { original, reply, opened_here, service, .. } = *port.flows.get(hit);
+    let Flow { original, reply, opened_here, service, origin, far: far_before, .. } = *port.flows.get(hit);
     if opened_here && !nat::is_still_target(cx, &original, &reply, service) {
         if hit.side == Side::Reply {
             // What the backend still says is let through until the client speaks and learns of it, unless policy forbids it.
@@ -328,13 +500,21 @@ fn judge_again(
         };
     }
     let far_addr = if opened_here { reply.src() } else { original.src() };
+    let far = far_of(cx, port, origin, far_addr);
+    if port.is_uplink() && !opened_here && far != far_before {
+        // The pod is gone. Whoever has its address is somebody else.
+        port.flows.remove(hit);
+        return match role {
+            Role::Own(key) => Ok(Found::Opener(*key)),
+            Role::Fragment | Role::Error(_) => Err(DropReason::UnknownPod.into()),
+        };
+    }
     let to_itself = port.owns(far_addr);
     let allowed = match opened_here {
         _ if to_itself => Ok(()),
         true => verdict::outbound(cx, port, &reply),
         false => verdict::inbound(cx, port, &original),
     };
-    let far = place::find(cx, far_addr);
     let flow = port.flows.get_mut(hit);
     flow.far = far;
     flow.epoch = cx.epoch;
@@ -343,7 +523,23 @@ fn judge_again(
     Ok(Found::Flow(hit))
 }
 
-/// The attached side opens a flow: Service, policy, place, translation.
+/// Where the far end of a flow lives that has the address `addr`: where its packets came in, if that says more than the address.
+fn far_of(cx: &Context<'_>, port: &Port, origin: Origin, addr: IpAddr) -> Place {
+    match origin {
+        Origin::Port => match place::find(cx, addr) {
+            // The kernel of another node answers clients outside on the underlay and not through its switch.
+            Place::Peer(_) if port.is_uplink() && place::is_other_node(cx, addr) => place::uplink(cx),
+            place => place,
+        },
+        Origin::Uplink => place::uplink(cx),
+        Origin::Peer(peer) => {
+            let peer = cx.tables.peers.find_by_underlay(peer);
+            peer.map_or(Place::Nowhere(DropReason::NoRoute), Place::Peer)
+        }
+    }
+}
+
+/// The attached side opens a flow: Service, policy, place, source.
 #[cold]
 fn open_outbound(
     cx: &Context<'_>,
@@ -352,41 +548,55 @@ fn open_outbound(
     original: FlowKey,
     frame: &mut Frame,
 ) -> Step<Hit> {
-    let target = match nat::find_target(cx, &original) {
+    let client = if port.is_uplink() { Client::Outside } else { Client::Inside };
+    let target = match nat::find_target(cx, client, &original) {
         Ok(target) => target,
         Err(reason) => return Err(answer::refused(cx, port, frame, packet, reason)),
     };
-    let to_itself = port.owns(target.addr);
-    // A source that lets the answer come back through the switch. The gateway's address is the host's own, so the host
-    // gets the Service's instead.
-    let src = match to_itself {
-        false => original.src(),
-        true if !target.service => return Err(DropReason::ToItself.into()),
-        true if port.is_host() => original.dst(),
-        true => answer::gateway(cx, original.src()).ok_or(DropReason::ToItself)?,
-    };
-    let reply = nat::plan_reply(cx.now, &mut port.flows, &original, &target, src).ok_or(DropReason::NoSourcePort)?;
-    if !to_itself {
-        verdict::outbound(cx, port, &reply)?;
+    if !port.owns(target.addr) {
+        let answers = original.with_dst(target.addr, target.port).reverse();
+        verdict::outbound(cx, port, &answers)?;
     }
-    let far = place::find(cx, target.addr);
+    let far = far_of(cx, port, Origin::Port, target.addr);
     if let Place::Nowhere(reason) = far {
         return Err(answer::unreachable(cx, port, frame, packet, reason));
     }
+    let source = nat::source_from(cx, port, &original, &target, far)?;
+    let planned = nat::plan(cx.now, &mut port.flows, &original, &target, source);
+    let (reply, leased) = match planned {
+        Err(DropReason::SourcePortsExhausted) => return Err(answer::exhausted(cx, port, frame, packet)),
+        planned => planned?,
+    };
     let mut flow = Flow::new(cx.now, packet, original, reply);
     flow.service = target.service;
     flow.far = far;
+    flow.leased = leased;
     flow.epoch = cx.epoch;
     insert(cx, port, flow)
 }
 
-/// A flow comes in: policy, and the place of its opener for the answers.
+/// A flow comes in: policy, the place of its opener for the answers, and the source that it leaves the cluster with.
 #[cold]
-fn open_inbound(cx: &Context<'_>, port: &mut Port, packet: &Packet, original: FlowKey) -> Step<Hit> {
+fn open_inbound(cx: &Context<'_>, port: &mut Port, sender: Sender, packet: &Packet, original: FlowKey) -> Step<Hit> {
+    if port.is_uplink() && sender != Sender::Port {
+        // Each node lets out its own pods only.
+        return Err(DropReason::NotLocal.into());
+    }
     verdict::inbound(cx, port, &original)?;
-    let mut flow = Flow::new(cx.now, packet, original, original.reverse());
+    let origin = match sender {
+        Sender::Port => Origin::Port,
+        Sender::Uplink => Origin::Uplink,
+        Sender::Peer(_, addr) if place::is_outside(cx, original.src()) => Origin::Peer(addr),
+        Sender::Peer(..) => Origin::Port,
+    };
+    let target = Target { addr: original.dst(), port: original.dst_port, service: false };
+    let source = nat::source_into(cx, port, &original);
+    let (reply, leased) = nat::plan(cx.now, &mut port.flows, &original, &target, source)?;
+    let mut flow = Flow::new(cx.now, packet, original, reply);
     flow.opened_here = false;
-    flow.far = place::find(cx, original.src());
+    flow.origin = origin;
+    flow.far = far_of(cx, port, origin, original.src());
+    flow.leased = leased;
     flow.epoch = cx.epoch;
     insert(cx, port, flow)
 }
@@ -404,15 +614,15 @@ fn insert(cx: &Context<'_>, port: &mut Port, flow: Flow) -> Step<Hit> {
 #[inline]
 fn pass(cx: &Context<'_>, port: &mut Port, hit: Hit, role: &Role, packet: &mut Packet, frame: &mut Frame) {
     match role {
-        Role::Own(key) => {
+        Role::Own(_) => {
             port.flows.see(cx.now, hit, packet, frame.len());
             if let Fragment::First { .. } = packet.fragment {
-                port.fragments.note(cx.now, packet, *key);
+                port.fragments.note(cx.now, packet, *port.flows.get(hit).key(hit.side));
             }
         }
         Role::Fragment | Role::Error(_) => port.flows.see_related(hit, frame.len()),
     }
-    nat::apply(port.flows.get(hit), hit.side, role, packet, frame);
+    nat::apply(port.flows.get(hit), hit.side, port.is_uplink(), role, packet, frame);
 }
 
 /// The size limit on the way to `far`, if the packet is over it and may not be cut. A super-frame is as large as the packets

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 /// Where packets for an address go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// To a port of this node: a pod's, or the host port.
+    /// To a port of this node: a pod's, the host port, or the uplink for all that is outside the cluster.
     Port(ShardId, PortId),
     /// To another node.
     Peer(PeerId),
@@ -24,24 +24,60 @@ pub(crate) fn find(cx: &Context<'_>, addr: IpAddr) -> Place {
         return Place::Port(shard, port);
     }
     if cx.is_host_address(addr) {
-        return match cx.tables.host {
+        return match cx.tables.attached.host {
             Some((shard, port)) => Place::Port(shard, port),
             None => Place::Nowhere(DropReason::PortGone),
         };
     }
+    if let Some(peer) = peer_of(cx, addr) {
+        return Place::Peer(peer);
+    }
+    match is_outside(cx, addr) {
+        true if cx.tables.own_address(addr.is_ipv4()).is_some() => uplink(cx),
+        false if cx.tables.is_own_pod_range(addr) => Place::Nowhere(DropReason::UnknownPod),
+        _ => Place::Nowhere(DropReason::NoRoute),
+    }
+}
+
+/// The way out of the cluster.
+pub(crate) fn uplink(cx: &Context<'_>) -> Place {
+    match cx.tables.attached.uplink {
+        Some((shard, port)) => Place::Port(shard, port),
+        None => Place::Nowhere(DropReason::NoRoute),
+    }
+}
+
+/// Whether `addr` is nobody's in the cluster: no pod's, node's or Service's, in no range that they get addresses from.
+pub(crate) fn is_outside(cx: &Context<'_>, addr: IpAddr) -> bool {
+    !is_inside_this_node(cx, addr)
+        && cx.tables.policy.owner(addr).is_none()
+        && cx.tables.peers.route(addr).is_none()
+        && !is_service_range(cx, addr)
+        && !cx.tables.policy.is_virtual(addr)
+}
+
+/// Whether `addr` is in a range that Services get their cluster addresses from.
+pub(crate) fn is_service_range(cx: &Context<'_>, addr: IpAddr) -> bool {
+    cx.config.service_cidrs.iter().any(|cidr| cidr.contains(&addr))
+}
+
+/// Whether `addr` is an address of another node itself.
+pub(crate) fn is_other_node(cx: &Context<'_>, addr: IpAddr) -> bool {
+    matches!(cx.tables.policy.owner(addr), Some(Owner::Node(_))) && !cx.is_host_address(addr)
+}
+
+fn is_inside_this_node(cx: &Context<'_>, addr: IpAddr) -> bool {
+    cx.tables.port_of(addr).is_some() || cx.is_host_address(addr) || cx.tables.is_own_pod_range(addr)
+}
+
+/// The node that has `addr`, as the objects say, or the pod ranges.
+fn peer_of(cx: &Context<'_>, addr: IpAddr) -> Option<PeerId> {
     let node = match cx.tables.policy.owner(addr) {
         Some(Owner::Pod(pod)) => cx.tables.policy.pods[pod.0 as usize].node,
         Some(Owner::Node(node)) => Some(node),
         None => None,
     };
-    if let Some(peer) = node.and_then(|node| cx.tables.peer_of_node(node)) {
-        return Place::Peer(peer);
-    }
-    match cx.tables.peers.route(addr) {
-        Some(peer) => Place::Peer(peer),
-        None if cx.tables.is_own_pod_range(addr) => Place::Nowhere(DropReason::UnknownPod),
-        None => Place::Nowhere(DropReason::NoRoute),
-    }
+    node.and_then(|node| cx.tables.peer_of_node(node)).or_else(|| cx.tables.peers.route(addr))
 }
 
 /// Whether `addr` may be the source of a packet that `peer` sends: an address of that node, or of a pod there.

@@ -16,7 +16,7 @@ use wire::Instant;
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) config: PortConfig,
-    /// The pod that is attached, as the tables in force number it; `None` while they do not know it, and for the host port.
+    /// The pod that is attached, as the tables in force number it; `None` while they do not know it, and for other ports.
     pub(crate) pod: Option<PodIndex>,
     pub(crate) flows: FlowTable,
     pub(crate) fragments: Fragments,
@@ -28,10 +28,14 @@ impl Port {
     fn new(config: PortConfig, switch: &SwitchConfig) -> Port {
         // Each port hashes differently, so a collision found on one is none on another.
         let seed = switch.seed ^ u64::from(config.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let flows_max = match config.kind {
+            PortKind::Uplink => switch.uplink_flows_max,
+            PortKind::Pod { .. } | PortKind::Host => switch.flows_per_port_max,
+        };
         Port {
             config,
             pod: None,
-            flows: FlowTable::new(seed, switch.flows_per_port_max),
+            flows: FlowTable::new(seed, flows_max),
             fragments: Fragments::new(seed),
             errors: Bucket::default(),
             counters: Counters::default(),
@@ -42,17 +46,26 @@ impl Port {
         self.config.kind == PortKind::Host
     }
 
-    /// Whether `addr` is one of the attached side.
-    #[inline]
-    pub(crate) fn owns(&self, addr: IpAddr) -> bool {
-        self.config.addresses.contains(&addr)
+    pub(crate) fn is_uplink(&self) -> bool {
+        self.config.kind == PortKind::Uplink
     }
 
-    /// Whether traffic may be judged at all: a pod needs an entry in the tables (N13), the host port needs tables.
+    /// Whether `addr` is one of the attached side. Outside is whoever has no place here: it owns nothing.
+    #[inline]
+    pub(crate) fn owns(&self, addr: IpAddr) -> bool {
+        !self.is_uplink() && self.config.addresses.contains(&addr)
+    }
+
+    /// The first address of the family of `addr`.
+    pub(crate) fn address_like(&self, addr: IpAddr) -> Option<IpAddr> {
+        self.config.addresses.iter().copied().find(|own| own.is_ipv4() == addr.is_ipv4())
+    }
+
+    /// Whether traffic may be judged at all: a pod needs an entry in the tables (N13), others need tables.
     pub(crate) fn is_ready(&self, cx: &Context<'_>) -> bool {
         match self.config.kind {
             PortKind::Pod { .. } => self.pod.is_some(),
-            PortKind::Host => cx.epoch > 0,
+            PortKind::Host | PortKind::Uplink => cx.epoch > 0,
         }
     }
 
@@ -60,7 +73,7 @@ impl Port {
     pub(crate) fn identify(&mut self, tables: &Tables) {
         self.pod = match &self.config.kind {
             PortKind::Pod { namespace, name } => tables.find_pod(namespace, name),
-            PortKind::Host => None,
+            PortKind::Host | PortKind::Uplink => None,
         };
     }
 }
@@ -104,6 +117,10 @@ impl Ports {
     #[inline]
     pub(crate) fn is_at(&self, slot: usize, id: PortId) -> bool {
         self.slots.get(slot).is_some_and(|port| port.config.id == id)
+    }
+
+    pub(crate) fn is_uplink(&self, id: PortId) -> bool {
+        self.find(id).is_some_and(|slot| self.at(slot).is_uplink())
     }
 
     #[inline]

@@ -209,8 +209,12 @@ impl State {
 
     /// Whether `packet` begins a conversation of its own although its 5-tuple is known: a SYN after the end (S14, B19).
     pub(crate) fn is_reopened_by(self, packet: &Packet) -> bool {
-        let is_over = matches!(self, State::TcpClosed | State::TcpTimeWait | State::SctpShutdown);
-        is_over && begins_connection(packet)
+        self.is_ended() && begins_connection(packet)
+    }
+
+    /// Whether a connection is over and only waits for stragglers.
+    pub(crate) fn is_ended(self) -> bool {
+        matches!(self, State::TcpClosed | State::TcpTimeWait | State::SctpShutdown)
     }
 
     /// The state of a connection whose opener was told that it is over and whose other end was not: for as long as that end

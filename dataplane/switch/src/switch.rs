@@ -2,14 +2,15 @@
 
 use crate::counters::{AnswerKind, Counters, SwitchCounters};
 use crate::fragments::{Datagram, WAIT_MAX};
-use crate::later::{Held, Origin, Stage};
+use crate::later::{Held, Stage, WayIn};
 use crate::path::{self, Context, Step, Stop};
 use crate::path_mtu::PathMtus;
 use crate::ports::{Port, Ports};
 use crate::state::Side;
-use crate::{DropReason, Exit, Fate, FlowInfo, PortConfig, PortId, SwitchConfig, Tables};
+use crate::{DropReason, Exit, Fate, FlowInfo, Origin, PortConfig, PortId, SourcePool, SwitchConfig, Tables};
 use overlay::peers::PeerId;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::{Frame, Instant, Packet};
@@ -98,8 +99,11 @@ impl Switch {
             return fate;
         };
         let (cx, ports) = self.context(now);
-        let step = path::from_port(&cx, ports, slot, frame);
-        self.conclude(now, step, frame, bytes, Origin::Port(port, slot))
+        let step = match ports.at(slot).is_uplink() {
+            true => path::from_uplink(&cx, ports, slot, frame),
+            false => path::from_port(&cx, ports, slot, frame),
+        };
+        self.conclude(now, step, frame, bytes, WayIn::Port(port, slot))
     }
 
     /// A frame that the node itself sent on its host TAP.
@@ -109,22 +113,29 @@ impl Switch {
         self.from_pod(now, port, frame)
     }
 
+    /// A frame that the uplink's interface received from outside. The kernel has a copy of it; what is dropped as
+    /// [`DropReason::LeftToKernel`] is its own business.
+    #[inline]
+    pub fn from_uplink(&mut self, now: Instant, port: PortId, frame: &mut Frame) -> Fate {
+        self.from_pod(now, port, frame)
+    }
+
     /// A tunnel datagram from underlay address `sender`: VXLAN header and inner frame. May hold a merged super-frame.
     #[inline]
     pub fn from_peer(&mut self, now: Instant, sender: IpAddr, frame: &mut Frame) -> Fate {
         let bytes = frame.len();
         let (cx, ports) = self.context(now);
         let step = path::from_peer(&cx, ports, sender, frame);
-        self.conclude(now, step, frame, bytes, Origin::Tunnel(sender))
+        self.conclude(now, step, frame, bytes, WayIn::Tunnel)
     }
 
-    /// A frame that another shard handed over for a port of this one.
+    /// A frame that another shard handed over for a port of this one, as its [`Exit::Shard`] says.
     #[inline]
-    pub fn to_port(&mut self, now: Instant, port: PortId, frame: &mut Frame) -> Fate {
+    pub fn to_port(&mut self, now: Instant, port: PortId, origin: Origin, frame: &mut Frame) -> Fate {
         let bytes = frame.len();
         let (cx, ports) = self.context(now);
-        let step = path::from_shard(&cx, ports, port, frame);
-        self.conclude(now, step, frame, bytes, Origin::Handover)
+        let step = path::from_shard(&cx, ports, port, origin, frame);
+        self.conclude(now, step, frame, bytes, WayIn::Handover)
     }
 
     /// Whether [`Switch::release`] has something to give.
@@ -142,15 +153,9 @@ impl Switch {
         let held = self.ports.later.take()?;
         held.restore(frame);
         let (cx, ports) = self.context(now);
-        let step = match held.origin {
-            Origin::Tunnel(sender) => match cx.tables.peers.find_by_underlay(sender) {
-                Some(peer) => path::release(&cx, ports, held.stage, Some(peer), frame),
-                None => Err(DropReason::UnknownPeer.into()),
-            },
-            Origin::Port(..) | Origin::Handover => path::release(&cx, ports, held.stage, None, frame),
-        };
-        let (fate, answer) = self.fate(now, step, frame, held.counted_bytes, held.origin);
-        self.counters_of(held.origin).count_released(held.counted_bytes, fate, answer);
+        let step = path::release(&cx, ports, held.stage, frame);
+        let (fate, answer) = self.fate(now, step, frame, held.counted_bytes, held.way);
+        self.counters_of(held.way).count_released(held.counted_bytes, fate, answer);
         self.count_delivery(fate, frame);
         Some(fate)
     }
@@ -171,6 +176,26 @@ impl Switch {
     /// tables change; larger packets are answered meanwhile (O08).
     pub fn learn_path_mtu(&mut self, now: Instant, peer: PeerId, mtu: u16) {
         self.path_mtus.learn(now, peer, mtu);
+    }
+
+    /// Flows that leave the cluster may use these source ports of the node's own address from now on: the shell has taken them
+    /// from the kernel for good. No effect on a shard without the uplink; ports are forgotten with it.
+    pub fn grant_source_ports(&mut self, pool: SourcePool, ports: RangeInclusive<u16>) {
+        if let Some(uplink) = self.uplink() {
+            uplink.flows.source_ports.grant(pool, ports);
+        }
+    }
+
+    /// A pool that will soon have no port left for some destination, or has none. Each is told once, and again only after a
+    /// grant to it. Cheap enough to be asked every turn.
+    pub fn take_wanted_source_ports(&mut self) -> Option<SourcePool> {
+        self.uplink()?.flows.source_ports.take_wanted()
+    }
+
+    fn uplink(&mut self) -> Option<&mut Port> {
+        let (_, id) = self.tables.attached.uplink?;
+        let slot = self.ports.find(id)?;
+        Some(self.ports.at_mut(slot))
     }
 
     /// Removes flows whose time has come, at most `budget` entries looked at, and gives up frames that waited too long; returns
@@ -200,13 +225,15 @@ impl Switch {
         }
         self.ports.later.set_deadline(next);
         for held in overdue {
-            self.give_up(&held, DropReason::FragmentWithoutFirst);
+            let is_kernels = matches!(held.stage, Stage::From(id) if self.ports.is_uplink(id));
+            let reason = if is_kernels { DropReason::LeftToKernel } else { DropReason::FragmentWithoutFirst };
+            self.give_up(&held, reason);
         }
     }
 
     /// A held frame is discarded.
     fn give_up(&mut self, held: &Held, reason: DropReason) {
-        self.counters_of(held.origin).count_released(held.counted_bytes, Fate::Drop(reason), None);
+        self.counters_of(held.way).count_released(held.counted_bytes, Fate::Drop(reason), None);
     }
 
     /// The ports of this shard, in order of their numbers.
@@ -228,7 +255,7 @@ impl Switch {
 
     /// The flows of every port, at most `max`.
     pub fn flows(&self, now: Instant, max: usize) -> Vec<FlowInfo> {
-        let of_port = |port: &crate::ports::Port| {
+        let of_port = |port: &Port| {
             let id = port.config.id;
             port.flows
                 .iter()
@@ -257,9 +284,9 @@ impl Switch {
 
     /// Turns the end of a frame's way into its fate and counts it once.
     #[inline]
-    fn conclude(&mut self, now: Instant, step: Step<Exit>, frame: &Frame, bytes: usize, origin: Origin) -> Fate {
-        let (fate, answer) = self.fate(now, step, frame, bytes, origin);
-        self.counters_of(origin).count(bytes, fate, answer);
+    fn conclude(&mut self, now: Instant, step: Step<Exit>, frame: &Frame, bytes: usize, way: WayIn) -> Fate {
+        let (fate, answer) = self.fate(now, step, frame, bytes, way);
+        self.counters_of(way).count(bytes, fate, answer);
         self.count_delivery(fate, frame);
         fate
     }
@@ -271,20 +298,20 @@ impl Switch {
         step: Step<Exit>,
         frame: &Frame,
         bytes: usize,
-        origin: Origin,
+        way: WayIn,
     ) -> (Fate, Option<AnswerKind>) {
         match step {
             Ok(exit) => (Fate::Forward(exit), None),
             Err(Stop::Answer(kind, exit)) => (Fate::Answer(exit), Some(kind)),
             Err(Stop::Drop(reason)) => (Fate::Drop(reason), None),
-            Err(Stop::Wait(stage)) => (self.hold(Held::new(now, origin, stage, bytes, frame)), None),
+            Err(Stop::Wait(stage)) => (self.hold(Held::new(now, way, stage, bytes, frame)), None),
         }
     }
 
     /// Keeps a later fragment at its stage until its first has passed there.
     #[cold]
     fn hold(&mut self, held: Held) -> Fate {
-        let (Stage::From(id) | Stage::Into(id)) = held.stage;
+        let (Stage::From(id) | Stage::Into(id, _)) = held.stage;
         let datagram = Packet::check(&held.bytes).ok().and_then(|packet| Datagram::of(&packet));
         let (Some(slot), Some(datagram)) = (self.ports.find(id), datagram) else {
             return Fate::Drop(DropReason::PortGone);
@@ -299,15 +326,15 @@ impl Switch {
     }
 
     #[inline]
-    fn counters_of(&mut self, origin: Origin) -> &mut Counters {
-        match origin {
-            Origin::Port(id, slot) if self.ports.is_at(slot, id) => &mut self.ports.at_mut(slot).counters,
-            Origin::Port(id, _) => match self.ports.find(id) {
+    fn counters_of(&mut self, way: WayIn) -> &mut Counters {
+        match way {
+            WayIn::Port(id, slot) if self.ports.is_at(slot, id) => &mut self.ports.at_mut(slot).counters,
+            WayIn::Port(id, _) => match self.ports.find(id) {
                 Some(slot) => &mut self.ports.at_mut(slot).counters,
                 None => &mut self.detached,
             },
-            Origin::Tunnel(_) => &mut self.tunnel,
-            Origin::Handover => &mut self.handover,
+            WayIn::Tunnel => &mut self.tunnel,
+            WayIn::Handover => &mut self.handover,
         }
     }
 

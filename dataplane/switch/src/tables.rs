@@ -3,10 +3,25 @@
 use crate::{PortId, ShardId};
 use overlay::peers::{Peer, PeerId, Peers, derive_vtep_mac};
 use policy::tables::{NodeIndex, Owner};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use wire::FlowKey;
+use wire::{FlowKey, Protocol};
+
+/// What is attached to a node, and what the shell does for it outside.
+#[derive(Clone, Debug, Default)]
+pub struct Attached {
+    /// Addresses of the pods attached to this node, whatever the shard.
+    pub pods: Arc<HashMap<IpAddr, (ShardId, PortId)>>,
+    /// Shard and number of the host port.
+    pub host: Option<(ShardId, PortId)>,
+    /// Shard and number of the uplink; a node without one reaches nothing outside. The shard is the host port's.
+    pub uplink: Option<(ShardId, PortId)>,
+    /// Addresses that this node announces on the underlay: it answers ARP and neighbor discovery for them.
+    pub announced: Arc<HashSet<IpAddr>>,
+    /// Service ports at the node's own addresses that the kernel would not leave to us: not served at the uplink.
+    pub unclaimed: Arc<HashSet<(Protocol, u16)>>,
+}
 
 /// Compiled intent and local attachment, as one shard sees it. Immutable; swapped whole.
 #[derive(Debug)]
@@ -15,26 +30,19 @@ pub struct Tables {
     pub policy: Arc<policy::tables::Tables>,
     /// Other nodes.
     pub peers: Arc<Peers>,
-    /// Addresses of the pods attached to this node, whatever the shard.
-    pub local: Arc<HashMap<IpAddr, (ShardId, PortId)>>,
-    /// Shard and number of the host port.
-    pub host: Option<(ShardId, PortId)>,
+    /// What is attached here.
+    pub attached: Attached,
     /// This node's own entry; a node that no object describes has none.
     own: Option<NodeIndex>,
     /// By node index; `None` for this node and for nodes without an address.
     peer_of_node: Vec<Option<PeerId>>,
-    /// `local` once more, under a hash that is cheap enough to be computed per frame.
+    /// The attached pods once more, under a hash that is cheap enough to be computed per frame.
     ports: hashbrown::HashMap<IpAddr, (ShardId, PortId)>,
 }
 
 impl Tables {
     /// Derives the peers of node `node_name` from the compiled objects.
-    pub fn new(
-        node_name: &str,
-        policy: Arc<policy::tables::Tables>,
-        local: Arc<HashMap<IpAddr, (ShardId, PortId)>>,
-        host: Option<(ShardId, PortId)>,
-    ) -> Tables {
+    pub fn new(node_name: &str, policy: Arc<policy::tables::Tables>, attached: Attached) -> Tables {
         let own = policy.find_node(node_name);
         let mut peers = Vec::new();
         let mut peer_of_node = Vec::with_capacity(policy.nodes.len());
@@ -51,8 +59,8 @@ impl Tables {
                 pod_cidrs: node.pod_cidrs.clone(),
             });
         }
-        let ports = local.iter().map(|(addr, at)| (*addr, *at)).collect();
-        Tables { policy, peers: Arc::new(Peers::new(peers)), local, host, own, peer_of_node, ports }
+        let ports = attached.pods.iter().map(|(addr, at)| (*addr, *at)).collect();
+        Tables { policy, peers: Arc::new(Peers::new(peers)), attached, own, peer_of_node, ports }
     }
 
     /// No objects and nothing attached.
@@ -60,8 +68,7 @@ impl Tables {
         Tables {
             policy: Arc::default(),
             peers: Arc::default(),
-            local: Arc::default(),
-            host: None,
+            attached: Attached::default(),
             own: None,
             peer_of_node: Vec::new(),
             ports: hashbrown::HashMap::new(),
@@ -86,6 +93,12 @@ impl Tables {
 
     pub(crate) fn is_own_address(&self, addr: IpAddr) -> bool {
         self.own.is_some_and(|own| self.policy.nodes[own.0 as usize].addresses.contains(&addr))
+    }
+
+    /// This node's first address of a family.
+    pub(crate) fn own_address(&self, is_ipv4: bool) -> Option<IpAddr> {
+        let own = &self.policy.nodes[self.own?.0 as usize];
+        own.addresses.iter().copied().find(|addr| addr.is_ipv4() == is_ipv4)
     }
 
     pub(crate) fn is_own_pod_range(&self, addr: IpAddr) -> bool {

@@ -8,9 +8,9 @@ use policy::tables::Direction;
 use wire::FlowKey;
 
 /// Whether what is attached to `port` may open a flow to where `reply` comes from: the translated destination (N08). The
-/// node itself is not isolated.
+/// node itself is not isolated, and nobody outside is.
 pub(crate) fn outbound(cx: &Context<'_>, port: &Port, reply: &FlowKey) -> Result<(), DropReason> {
-    if port.is_host() {
+    if port.is_host() || port.is_uplink() {
         return Ok(());
     }
     let pod = port.pod.ok_or(DropReason::PortNotReady)?;
@@ -21,7 +21,7 @@ pub(crate) fn outbound(cx: &Context<'_>, port: &Port, reply: &FlowKey) -> Result
 /// Whether what is attached to `port` takes a flow of packets `original`. The node always reaches its own pods (N10); only
 /// the host port can send with its addresses, so they are proof.
 pub(crate) fn inbound(cx: &Context<'_>, port: &Port, original: &FlowKey) -> Result<(), DropReason> {
-    if port.is_host() || cx.is_host_address(original.src()) {
+    if port.is_host() || port.is_uplink() || cx.is_host_address(original.src()) {
         return Ok(());
     }
     let pod = port.pod.ok_or(DropReason::PortNotReady)?;

@@ -51,6 +51,9 @@ pub struct FlowKey {
     pub dst_port: u16,
     /// IP protocol.
     pub protocol: Protocol,
+    /// Tells conversations apart whose packets look the same but reach a table by different ways; 0 for all others. It is on
+    /// no wire.
+    pub zone: u16,
 }
 
 fn widen(addr: IpAddr) -> u128 {
@@ -63,7 +66,7 @@ fn widen(addr: IpAddr) -> u128 {
 impl FlowKey {
     /// The key of packets from `src`:`src_port` to `dst`:`dst_port`.
     pub fn new(protocol: Protocol, src: IpAddr, src_port: u16, dst: IpAddr, dst_port: u16) -> FlowKey {
-        FlowKey { src: widen(src), dst: widen(dst), src_port, dst_port, protocol }
+        FlowKey { src: widen(src), dst: widen(dst), src_port, dst_port, protocol, zone: 0 }
     }
 
     /// Source address.
@@ -76,7 +79,7 @@ impl FlowKey {
         Ipv6Addr::from(self.dst).to_canonical()
     }
 
-    /// The key of the answers.
+    /// The key of the answers, in zone 0.
     pub fn reverse(&self) -> FlowKey {
         FlowKey {
             src: self.dst,
@@ -84,6 +87,7 @@ impl FlowKey {
             src_port: self.dst_port,
             dst_port: self.src_port,
             protocol: self.protocol,
+            zone: 0,
         }
     }
 
@@ -101,6 +105,18 @@ impl FlowKey {
         self
     }
 
+    /// Everything but the addresses.
+    fn ports_word(&self) -> u64 {
+        let ports = u64::from(self.src_port) << 32 | u64::from(self.dst_port) << 16;
+        u64::from(self.zone) << 48 | ports | u64::from(self.protocol.0)
+    }
+
+    /// The same key in another zone.
+    pub fn in_zone(mut self, zone: u16) -> FlowKey {
+        self.zone = zone;
+        self
+    }
+
     /// A well-mixed hash under `seed`. Whoever does not know the seed cannot choose keys that collide cheaply.
     pub fn hash_with(&self, seed: u64) -> u64 {
         // Folded 64×64→128 multiplication, the mixing step of wyhash and foldhash: each input word is combined with
@@ -111,7 +127,7 @@ impl FlowKey {
         }
         const K: [u64; 4] =
             [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93];
-        let ports = u64::from(self.src_port) << 32 | u64::from(self.dst_port) << 16 | u64::from(self.protocol.0);
+        let ports = self.ports_word();
         let state = fold(self.src as u64 ^ seed ^ K[0], (self.src >> 64) as u64 ^ K[1]);
         let state = fold(self.dst as u64 ^ state, (self.dst >> 64) as u64 ^ seed.rotate_left(32) ^ K[2]);
         fold(ports ^ state ^ K[3], seed ^ K[1] ^ state.rotate_left(23))
@@ -122,7 +138,7 @@ impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.src.hash(state);
         self.dst.hash(state);
-        (u64::from(self.src_port) << 32 | u64::from(self.dst_port) << 16 | u64::from(self.protocol.0)).hash(state);
+        self.ports_word().hash(state);
     }
 }
 

@@ -69,6 +69,10 @@ impl Node {
                 tunnel_mtu: pod_mtu,
                 seed: config.seed,
                 flows_per_port_max: config.flows_per_port_max,
+                uplink_flows_max: config.flows_per_port_max,
+                service_cidrs: Vec::new(),
+                non_masquerade: Vec::new(),
+                masquerade_all: false,
             })
         };
         Node {
@@ -106,7 +110,8 @@ impl Node {
         local: HashMap<IpAddr, (ShardId, PortId)>,
         host: Option<(ShardId, PortId)>,
     ) {
-        let tables = Arc::new(switch::Tables::new(&self.name, policy.clone(), Arc::new(local), host));
+        let attached = switch::Attached { pods: Arc::new(local), host, ..Default::default() };
+        let tables = Arc::new(switch::Tables::new(&self.name, policy.clone(), attached));
         for shard in &mut self.shards {
             shard.set_tables(tables.clone());
         }

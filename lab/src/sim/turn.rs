@@ -6,7 +6,7 @@ use overlay::tunnel::{Outgoing, SOURCE_PORTS, source_port};
 use overlay::vxlan::VXLAN_PORT;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use switch::{DropReason, Exit, Fate, PortId, ShardId};
+use switch::{DropReason, Exit, Fate, Origin, PortId, ShardId};
 use wire::{Checksum, FRAME_MAX_BYTES, Frame, Instant, Packet, checksum};
 
 /// From a switch to the stack behind a port.
@@ -32,7 +32,7 @@ pub(super) enum Event {
     /// A node looks at what arrived.
     Tunnel(NodeId),
     /// A frame reaches another shard of a node.
-    Handover(NodeId, ShardId, PortId, Frame),
+    Handover(NodeId, ShardId, PortId, Origin, Frame),
     /// A shard removes expired flows.
     Expire(NodeId, ShardId),
     /// A shard lets go of what it held for too long.
@@ -48,8 +48,8 @@ impl Sim {
             Event::Turn(id) => self.turn(id),
             Event::Arrival(node, frame) => self.arrive(node, frame),
             Event::Tunnel(node) => self.tunnel_turn(node),
-            Event::Handover(node, shard, port, mut frame) => {
-                let fate = self.nodes[node.0].switch(shard).to_port(at, port, &mut frame);
+            Event::Handover(node, shard, port, origin, mut frame) => {
+                let fate = self.nodes[node.0].switch(shard).to_port(at, port, origin, &mut frame);
                 self.settle(node, shard, fate, frame);
             }
             Event::Expire(node, shard) => {
@@ -136,8 +136,8 @@ impl Sim {
         };
         match exit {
             Exit::Port(port) => self.deliver(node, shard, port, frame, is_answer),
-            Exit::Shard(other, port) => {
-                self.events.push(self.now + HANDOVER, Event::Handover(node, other, port, frame));
+            Exit::Shard(other, port, origin) => {
+                self.events.push(self.now + HANDOVER, Event::Handover(node, other, port, origin, frame));
             }
             Exit::Peer(peer) => {
                 let peer = self.nodes[node.0].tables.as_ref().and_then(|tables| tables.peers.get(peer));

@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Exit, Fate, PortConfig, PortId, PortKind, ShardId, Switch, SwitchConfig, Tables};
+use switch::{Attached, Exit, Fate, PortConfig, PortId, PortKind, ShardId, Switch, SwitchConfig, Tables};
 use wire::build::{self, Ends};
 use wire::{Checksum, Frame, Instant, L4, MacAddr, Offload, Packet, Segmentation, SegmentationKind};
 
@@ -62,6 +62,10 @@ fn node1() -> (Switch, Arc<Tables>) {
         tunnel_mtu: POD_MTU,
         seed: 1,
         flows_per_port_max: 64,
+        uplink_flows_max: 1,
+        service_cidrs: Vec::new(),
+        non_masquerade: Vec::new(),
+        masquerade_all: false,
     });
     let mut local = HashMap::new();
     for (port, (name, v4, v6)) in (1..).zip(PODS) {
@@ -72,7 +76,8 @@ fn node1() -> (Switch, Arc<Tables>) {
     }
     let addresses = vec![ip(NODE_UNDERLAY), ip("10.244.1.1"), ip("fd00:10:244:1::1")];
     switch.add_port(PortConfig { id: HOST, kind: PortKind::Host, mac: mac(HOST.0), addresses, mtu: POD_MTU });
-    let tables = Arc::new(Tables::new("node1", Arc::new(policy), Arc::new(local), Some((SHARD, HOST))));
+    let attached = Attached { pods: Arc::new(local), host: Some((SHARD, HOST)), ..Attached::default() };
+    let tables = Arc::new(Tables::new("node1", Arc::new(policy), attached));
     switch.set_tables(tables.clone());
     (switch, tables)
 }

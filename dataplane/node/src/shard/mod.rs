@@ -24,7 +24,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
-use switch::{DropReason, Exit, Fate, PortConfig, PortId, PortKind, ShardId, Switch};
+use switch::{DropReason, Exit, Fate, Origin, PortConfig, PortId, PortKind, ShardId, Switch};
 use wire::{Frame, Instant};
 
 /// Frames (of the tunnel: receive calls) of one source per turn. More raises the latency of the other sources, fewer the
@@ -309,9 +309,9 @@ impl Shard {
     /// Takes frames that other shards handed over, and gives their buffers back.
     fn take_handovers(&mut self) {
         for _ in 0..FRAMES_PER_TURN {
-            let Ok(Handover { port, mut frame, owner }) = self.inbox.try_recv() else { return };
+            let Ok(Handover { port, origin, mut frame, owner }) = self.inbox.try_recv() else { return };
             self.saw_traffic = true;
-            let fate = self.switch.to_port(self.now, port, &mut frame);
+            let fate = self.switch.to_port(self.now, port, origin, &mut frame);
             self.dispatch(fate, &mut frame);
             // Full only if the owner has buffers enough; then this one is freed.
             let _ = self.neighbors[usize::from(owner.0)].returns.try_send(frame);
@@ -324,7 +324,7 @@ impl Shard {
             Fate::Forward(exit) | Fate::Answer(exit) => match exit {
                 Exit::Port(id) => self.write(id, frame),
                 Exit::Peer(peer) => self.tunnel.send(self.now, peer, frame, &mut self.switch),
-                Exit::Shard(shard, port) => self.hand_over(shard, port, frame),
+                Exit::Shard(shard, port, origin) => self.hand_over(shard, port, origin, frame),
             },
             Fate::Held | Fate::Drop(_) => {}
         }
@@ -340,10 +340,10 @@ impl Shard {
         }
     }
 
-    fn hand_over(&mut self, shard: ShardId, port: PortId, frame: &mut Frame) {
+    fn hand_over(&mut self, shard: ShardId, port: PortId, origin: Origin, frame: &mut Frame) {
         let index = usize::from(shard.0);
         let full = mem::replace(frame, self.pool.take());
-        match self.neighbors[index].inbox.try_send(Handover { port, frame: full, owner: self.id }) {
+        match self.neighbors[index].inbox.try_send(Handover { port, origin, frame: full, owner: self.id }) {
             Ok(()) => self.to_wake[index] = true,
             Err(refused) => {
                 self.pool.put(refused.into_inner().frame);

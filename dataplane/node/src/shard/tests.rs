@@ -41,7 +41,8 @@ fn shard_with(config: DataplaneConfig, pods: &[(&str, [&str; 2])]) -> Made {
             .expect("the port is polled");
     }
     let (reply, _answer) = bounded(1);
-    let tables = Arc::new(Tables::new(&node_name, tables(), Arc::new(local), None));
+    let attached = switch::Attached { pods: Arc::new(local), ..Default::default() };
+    let tables = Arc::new(Tables::new(&node_name, tables(), attached));
     made.commands.send(Command::SetTables(tables, reply)).expect("the shard listens");
     made.shard.take_commands();
     made

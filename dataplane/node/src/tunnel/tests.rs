@@ -36,6 +36,10 @@ fn switch() -> Switch {
         tunnel_mtu: MTU,
         seed: 0,
         flows_per_port_max: 1,
+        uplink_flows_max: 1,
+        service_cidrs: Vec::new(),
+        non_masquerade: Vec::new(),
+        masquerade_all: false,
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::scene::Scene;
 use overlay::vxlan::{self, Vni};
 use proptest::prelude::*;
-use switch::{Exit, Fate, PortId};
+use switch::{Exit, Fate, Origin, PortId};
 use wire::{Checksum, Frame, Offload, Packet, Segmentation, SegmentationKind};
 
 const PODS: &str = "
@@ -92,8 +92,8 @@ fn play(scene: &mut Scene, step: &Step) {
             switch.from_peer(now, peer, &mut frame)
         }
         1 => switch.from_peer(now, peer, &mut frame),
-        2 => switch.to_port(now, PortId(u32::from(step.wait)), &mut frame),
-        3 => switch.to_port(now, port, &mut frame),
+        2 => switch.to_port(now, PortId(u32::from(step.wait)), Origin::Port, &mut frame),
+        3 => switch.to_port(now, port, Origin::Port, &mut frame),
         _ => switch.from_pod(now, port, &mut frame),
     };
     let counters = switch.counters();
@@ -138,7 +138,7 @@ proptest! {
         let switch = &mut scene.nodes[0].shards[0];
         match way_in {
             0 => switch.from_peer(now, peer, &mut frame),
-            1 => switch.to_port(now, port, &mut frame),
+            1 => switch.to_port(now, port, Origin::Port, &mut frame),
             2 => switch.from_host(now, PortId(1), &mut frame),
             _ => switch.from_pod(now, port, &mut frame),
         };

@@ -20,12 +20,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use switch::{
-    DropReason, Exit, Fate, GATEWAY_MAC, PortConfig, PortId, PortKind, ShardId, Switch, SwitchConfig, Tables,
+    Attached, DropReason, Exit, Fate, GATEWAY_MAC, PortConfig, PortId, PortKind, ShardId, Switch, SwitchConfig, Tables,
 };
 use wire::{FRAME_MAX_BYTES, Frame, Instant, MacAddr, Offload, Packet, Protocol};
 
 pub(crate) const TUNNEL_MTU: u16 = 1450;
 pub(crate) const FLOWS_MAX: u32 = 1_000;
+pub(crate) const UPLINK_FLOWS_MAX: u32 = 70_000;
 const HOST_PORT: PortId = PortId(1);
 
 pub(crate) struct Pod {
@@ -114,6 +115,10 @@ impl Scene {
                 tunnel_mtu: TUNNEL_MTU,
                 seed: 7 + node as u64,
                 flows_per_port_max: FLOWS_MAX,
+                uplink_flows_max: UPLINK_FLOWS_MAX,
+                service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:10:96::/112".parse().unwrap()],
+                non_masquerade: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8:100::/48".parse().unwrap()],
+                masquerade_all: false,
             };
             let mut shards: Vec<Switch> = (0..shards).map(|shard| Switch::new(config(shard))).collect();
             shards[0].add_port(PortConfig {
@@ -223,7 +228,8 @@ impl Scene {
                 })
                 .collect();
             let host = Some((ShardId(0), HOST_PORT));
-            let tables = Arc::new(Tables::new(&format!("node{node}"), policy.clone(), Arc::new(local), host));
+            let attached = Attached { pods: Arc::new(local), host, ..Attached::default() };
+            let tables = Arc::new(Tables::new(&format!("node{node}"), policy.clone(), attached));
             for shard in &mut self.nodes[node - 1].shards {
                 shard.set_tables(tables.clone());
             }
@@ -411,8 +417,8 @@ impl Scene {
                 }
                 self.received(node, shard, port, frame)
             }
-            Exit::Shard(shard, port) => {
-                let fate = self.nodes[node - 1].shards[usize::from(shard.0)].to_port(self.now, port, frame);
+            Exit::Shard(shard, port, origin) => {
+                let fate = self.nodes[node - 1].shards[usize::from(shard.0)].to_port(self.now, port, origin, frame);
                 self.follow(node, shard.0, fate, frame, before)
             }
             Exit::Peer(_) => {

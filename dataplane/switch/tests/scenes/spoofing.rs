@@ -98,7 +98,7 @@ fn only_known_nodes_are_heard_on_the_tunnel_and_only_with_what_is_theirs() {
         ("drop spoofed-source", datagram(&scene, 1, |s| s.src = [10, 244, 1, 12].into())),
         ("drop spoofed-source", datagram(&scene, 1, |s| s.src = [10, 244, 1, 1].into())),
         ("drop spoofed-source", datagram(&scene, 1, |s| s.src = [172, 30, 0, 11].into())),
-        ("drop spoofed-source", datagram(&scene, 1, |s| s.src = [203, 0, 113, 1].into())),
+        ("drop spoofed-source", datagram(&scene, 1, |s| s.src = [10, 96, 0, 9].into())),
         ("drop not-local", datagram(&scene, 1, |s| s.dst = [10, 244, 2, 11].into())),
         ("drop not-local", datagram(&scene, 1, |s| s.dst = [203, 0, 113, 1].into())),
         ("drop not-encapsulated", vec![0; 4]),
@@ -106,6 +106,9 @@ fn only_known_nodes_are_heard_on_the_tunnel_and_only_with_what_is_theirs() {
     for (expect, datagram) in cases {
         assert_eq!(scene.send_datagram(node2, 1, &datagram), expect);
     }
+    // What entered there from outside keeps its source.
+    let entered = datagram(&scene, 1, |s| s.src = [203, 0, 113, 1].into());
+    assert_eq!(scene.send_datagram(node2, 1, &entered), "client: udp outside:5000 > client:53");
 }
 
 #[test]
