@@ -2,7 +2,8 @@
 
 use crate::scene::{Pod, Service, node_v4, node_v6};
 use policy::cluster::Cluster;
-use policy::{compile, objects};
+use policy::compile::{self, CompileOptions};
+use policy::objects::{self, CONNECT_RETRY_ANNOTATION};
 use std::fmt::Write;
 
 /// Compiles `yaml`; a scene whose objects have problems is a broken test.
@@ -11,7 +12,9 @@ pub(crate) fn compile(yaml: &str, epoch: u64) -> policy::tables::Tables {
     assert!(parsed.problems.is_empty(), "{:?}\n{yaml}", parsed.problems);
     let (cluster, problems) = Cluster::from_objects(parsed.objects);
     assert!(problems.is_empty(), "{problems:?}\n{yaml}");
-    let (tables, problems) = compile::compile(&cluster, epoch);
+    let options =
+        CompileOptions { external_ips: vec!["198.51.100.0/24".parse().unwrap()], ..CompileOptions::default() };
+    let (tables, problems) = compile::compile_with(&cluster, &options, epoch);
     assert!(problems.is_empty(), "{problems:?}\n{yaml}");
     tables
 }
@@ -50,30 +53,84 @@ pub(crate) fn yaml(pods: &[Pod], services: &[Service], rules: &[String]) -> Stri
 }
 
 fn write_service(yaml: &mut String, number: usize, service: &Service, pods: &[Pod]) {
-    let Service { name, protocol, port, target_port, backends } = service;
+    let Service { name, protocol, port, target_port, backends, .. } = service;
+    let also = service.option("also").map(|ports| ports.split_once(':').expect("PORT:TARGET"));
+    let kind = match (service.option("lb"), service.option("node-port")) {
+        (Some(_), _) => "LoadBalancer",
+        (None, Some(_)) => "NodePort",
+        (None, None) => "ClusterIP",
+    };
+    let retry = service
+        .option("retry")
+        .map_or(String::new(), |ms| format!(", annotations: {{{CONNECT_RETRY_ANNOTATION}: \"{ms}\"}}"));
+    let node_port = service.option("node-port").map_or(String::new(), |port| format!(", nodePort: {port}"));
     write!(
         yaml,
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  type: ClusterIP\n  \
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default{retry}}}\nspec:\n  type: {kind}\n  \
          clusterIP: 10.96.0.{number}\n  clusterIPs: [10.96.0.{number}, \"fd00:10:96::{number:x}\"]\n  \
-         ipFamilies: [IPv4, IPv6]\n  ipFamilyPolicy: PreferDualStack\n  ports: [{{name: main, protocol: {protocol}, \
-         port: {port}, targetPort: {target_port}}}]\n"
+         ipFamilies: [IPv4, IPv6]\n  ipFamilyPolicy: PreferDualStack\n  ports:\n  - {{name: main, protocol: {protocol}, \
+         port: {port}, targetPort: {target_port}{node_port}}}\n"
     )
     .unwrap();
+    if let Some((port, target)) = also {
+        writeln!(yaml, "  - {{name: also, protocol: {protocol}, port: {port}, targetPort: {target}}}").unwrap();
+    }
+    for (option, field) in [
+        ("external", "externalTrafficPolicy"),
+        ("internal", "internalTrafficPolicy"),
+        ("external-ip", "externalIPs"),
+        ("sources", "loadBalancerSourceRanges"),
+    ] {
+        match service.option(option) {
+            Some(value) if option.starts_with("external-ip") || option == "sources" => {
+                let values: Vec<String> = value.split(',').map(|value| format!("\"{value}\"")).collect();
+                writeln!(yaml, "  {field}: [{}]", values.join(", ")).unwrap();
+            }
+            Some(value) => writeln!(yaml, "  {field}: {value}").unwrap(),
+            None => {}
+        }
+    }
+    if let Some(seconds) = service.option("affinity") {
+        writeln!(
+            yaml,
+            "  sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}"
+        )
+        .unwrap();
+    }
+    if let Some(number) = service.option("lb") {
+        writeln!(
+            yaml,
+            "  allocateLoadBalancerNodePorts: false\nstatus: {{loadBalancer: {{ingress: [{{ip: 172.30.0.{number}, ipMode: VIP}}, \
+             {{ip: \"fd00:172:30::{number}\", ipMode: VIP}}]}}}}"
+        )
+        .unwrap();
+    }
     for family in ["IPv4", "IPv6"] {
         write!(
             yaml,
             "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}-{}, namespace: default, \
-             labels: {{kubernetes.io/service-name: {name}}}}}\naddressType: {family}\nports: [{{name: main, protocol: \
-             {protocol}, port: {target_port}}}]\nendpoints:\n",
+             labels: {{kubernetes.io/service-name: {name}}}}}\naddressType: {family}\nports:\n- {{name: main, protocol: \
+             {protocol}, port: {target_port}}}\n",
             family.to_lowercase()
         )
         .unwrap();
+        if let Some((_, target)) = also {
+            writeln!(yaml, "- {{name: also, protocol: {protocol}, port: {target}}}").unwrap();
+        }
+        yaml.push_str("endpoints:\n");
         for backend in backends.iter() {
+            let (backend, state) = backend.split_once('/').unwrap_or((backend, "ready"));
+            let conditions = match state {
+                "ready" => "ready: true",
+                "draining" => "ready: false, serving: true, terminating: true",
+                "unready" => "ready: false, serving: false",
+                other => panic!("no such state: {other}"),
+            };
             let pod = pods.iter().find(|p| p.name == *backend).expect("a backend is a pod");
             let addr = if family == "IPv4" { pod.v4.to_string() } else { pod.v6.to_string() };
             writeln!(
                 yaml,
-                "- {{addresses: [\"{addr}\"], conditions: {{ready: true}}, nodeName: node{}, targetRef: {{kind: Pod, \
+                "- {{addresses: [\"{addr}\"], conditions: {{{conditions}}}, nodeName: node{}, targetRef: {{kind: Pod, \
                  namespace: default, name: {backend}}}}}",
                 pod.node
             )

@@ -4,9 +4,14 @@
 //! pod client on node1
 //! pod server on node2
 //! service web tcp 80 to 8080: server
+//! service shop tcp 80 to 8080 node-port=30080 external=Local affinity=60 also=81:8081: server, other/draining
 //! ingress server: client tcp/8080        policy that selects server; sources with ports
 //! egress client:                         policy that selects client and allows nothing
 //! ```
+//! Options of a Service: `node-port=N`, `lb=N` (addresses 172.30.0.N and fd00:172:30::N, called `NAME-lb`), `external-ip=IP`,
+//! `external=Local`, `internal=Local`, `affinity=SECONDS`, `sources=CIDR,CIDR`, `retry=MS`, `also=PORT:TARGET` (a second port). A
+//! backend may be `NAME/draining` or `NAME/unready`.
+//!
 //! Pod `n` (from 1) of a node has 10.244.NODE.(10+n) and fd00:10:244:NODE::(10+n); Service `n` has 10.96.0.n and
 //! fd00:10:96::n; node `n` has 172.30.0.(10+n) and fd00:172:30::(10+n).
 //! In packets, a name stands for its IPv4 address, or its IPv6 address if the protocol ends in `6`.
@@ -44,7 +49,31 @@ pub(crate) struct Service {
     pub(crate) protocol: String,
     pub(crate) port: u16,
     pub(crate) target_port: u16,
+    /// `key=value` words.
+    pub(crate) options: Vec<String>,
     pub(crate) backends: Vec<String>,
+}
+
+impl Service {
+    /// The value of an option.
+    pub(crate) fn option(&self, key: &str) -> Option<&str> {
+        self.options.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// The address of its load balancer.
+    fn load_balancer(&self, v6: bool) -> Option<IpAddr> {
+        let number: u16 = self.option("lb")?.parse().expect("a number");
+        Some(if v6 {
+            Ipv6Addr::new(0xfd00, 0x172, 0x30, 0, 0, 0, 0, hexadecimal(number)).into()
+        } else {
+            Ipv4Addr::new(172, 30, 0, number as u8).into()
+        })
+    }
+}
+
+/// The number whose hexadecimal digits are the decimal digits of `number`.
+fn hexadecimal(number: u16) -> u16 {
+    u16::from_str_radix(&number.to_string(), 16).expect("digits")
 }
 
 pub(crate) struct Node {
@@ -168,8 +197,12 @@ impl Scene {
             match words[..] {
                 ["pod", name, "on", node] => self.read_pod(name, node),
                 ["service", name, protocol, port, "to", target_port, ..] => {
-                    let backends = line.split_once(':').expect("backends behind a colon").1;
+                    // An option may have colons of its own; the one before the backends has a space or nothing behind it.
+                    let (head, backends) =
+                        line.split_once(": ").or_else(|| Some((line.strip_suffix(':')?, ""))).expect("backends");
+                    let options = head.split_whitespace().skip(6).map(str::to_owned).collect();
                     let service = Service {
+                        options,
                         name: name.to_owned(),
                         protocol: protocol.to_uppercase(),
                         port: port.parse().expect("a port"),
@@ -246,6 +279,12 @@ impl Scene {
             let number = number as u16 + 1;
             return pick(Ipv4Addr::new(10, 96, 0, number as u8), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, number));
         }
+        if let Some(addr) = self.services.iter().find_map(|s| {
+            let is_it = name.strip_suffix("-lb") == Some(&s.name);
+            s.load_balancer(v6).filter(|_| is_it)
+        }) {
+            return addr;
+        }
         match name {
             "node1" => pick(node_v4(1), node_v6(1)),
             "node2" => pick(node_v4(2), node_v6(2)),
@@ -259,7 +298,10 @@ impl Scene {
 
     fn name(&self, addr: IpAddr) -> String {
         let names = ["node1", "node2", "gateway1", "gateway2", "nobody1", "outside"].map(str::to_owned);
-        let names = self.pods.iter().map(|p| &p.name).chain(self.services.iter().map(|s| &s.name)).chain(&names);
+        let balanced = self.services.iter().filter(|s| s.option("lb").is_some());
+        let balancers: Vec<String> = balanced.map(|s| format!("{}-lb", s.name)).collect();
+        let services = self.services.iter().map(|s| &s.name).chain(&balancers);
+        let names = self.pods.iter().map(|p| &p.name).chain(services).chain(&names);
         let mut names = names.filter(|name| self.address(name, addr.is_ipv6()) == addr);
         names.next().cloned().unwrap_or_else(|| addr.to_string())
     }
