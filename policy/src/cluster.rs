@@ -91,9 +91,12 @@ impl Item {
             Object::Service(object) => Item::Service(object.clone()),
             Object::EndpointSlice(object) => Item::EndpointSlice(Arc::new(Slice::from(&**object))),
             Object::NetworkPolicy(object) => Item::NetworkPolicy(object.clone()),
-            Object::Deployment(_) | Object::ReplicaSet(_) | Object::StatefulSet(_) | Object::DaemonSet(_) => {
-                Item::Unused
-            }
+            Object::Deployment(_)
+            | Object::ReplicaSet(_)
+            | Object::StatefulSet(_)
+            | Object::DaemonSet(_)
+            | Object::Endpoints(_)
+            | Object::IPAddressPool(_) => Item::Unused,
         }
     }
 }

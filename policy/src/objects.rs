@@ -11,6 +11,7 @@
 mod decode;
 mod document;
 mod object;
+mod pool;
 mod problem;
 mod reader;
 mod validate;
@@ -18,6 +19,7 @@ mod validate;
 pub use decode::CLOSED_ANNOTATION;
 pub(crate) use decode::closed_rules;
 pub use object::{Kind, Object, ObjectRef, Source, Sourced};
+pub use pool::{AddressRange, IPAddressPool, IPAddressPoolSpec, ServiceAllocation};
 pub use problem::{Problem, Severity};
 
 use std::sync::Arc;

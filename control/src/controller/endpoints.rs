@@ -29,7 +29,7 @@ const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 const MANAGER: &str = "podplane-controller";
 
 /// A port of a slice, in the order in which slices are told apart: name, protocol, number, appProtocol.
-type ResolvedPort = (String, String, u16, Option<String>);
+pub(super) type ResolvedPort = (String, String, u16, Option<String>);
 
 /// Whether a slice of the manifests was computed by this controller, and will be again.
 pub(super) fn is_ours(slice: &EndpointSlice) -> bool {
@@ -149,7 +149,8 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn slice(
+/// One slice of `service`.
+pub(super) fn slice(
     service: &Service,
     family: Family,
     ports: &[ResolvedPort],

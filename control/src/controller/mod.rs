@@ -3,7 +3,7 @@
 //!
 //! In: the objects as a person wrote them, the result of the last call, the address plan. Out: objects as a node needs
 //! them: every Namespace exists, every Node has pod ranges and addresses, every Pod a node, addresses and conditions, every
-//! Service its ClusterIPs, and every Service with a selector its EndpointSlices. What the manifests state is taken as it is;
+//! Service its ClusterIPs, and every Service with a selector, or with Endpoints of its own, its EndpointSlices. What the manifests state is taken as it is;
 //! only what is missing is filled in.
 //!
 //! Stable: the same input gives the same output, its own output as `previous` changes nothing, and a change moves nothing
@@ -12,6 +12,7 @@
 mod endpoints;
 mod hints;
 mod load_balancers;
+mod mirroring;
 mod names;
 mod network;
 mod node_ports;
@@ -27,11 +28,11 @@ mod tests;
 pub use network::LabNetwork;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use policy::objects::{Object, ObjectRef, Problem, Severity, Source, Sourced};
+use policy::objects::{IPAddressPool, Object, ObjectRef, Problem, Severity, Source, Sourced};
 use policy::selector::Selector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -100,6 +101,8 @@ struct State {
     services: BTreeMap<Key, Service>,
     slices: BTreeMap<Key, EndpointSlice>,
     policies: BTreeMap<Key, NetworkPolicy>,
+    endpoints: BTreeMap<Key, Endpoints>,
+    pools: BTreeMap<Key, IPAddressPool>,
 }
 
 impl State {
@@ -116,6 +119,8 @@ impl State {
             Object::Service(service) => drop(self.services.insert(key, Arc::unwrap_or_clone(service))),
             Object::EndpointSlice(slice) => drop(self.slices.insert(key, Arc::unwrap_or_clone(slice))),
             Object::NetworkPolicy(policy) => drop(self.policies.insert(key, Arc::unwrap_or_clone(policy))),
+            Object::Endpoints(endpoints) => drop(self.endpoints.insert(key, Arc::unwrap_or_clone(endpoints))),
+            Object::IPAddressPool(pool) => drop(self.pools.insert(key, Arc::unwrap_or_clone(pool))),
         }
     }
 
@@ -144,7 +149,9 @@ impl State {
         let served: BTreeSet<Key> = self.slices.values().filter_map(endpoints::service_of).collect();
         for (key, service) in &self.services {
             if !served.contains(key) {
-                let slices = endpoints::slices(service, &self.pods, places, nodes);
+                let mirrored = self.endpoints.get(key).map(|endpoints| mirroring::slices(service, endpoints));
+                let mut slices = endpoints::slices(service, &self.pods, places, nodes);
+                slices.extend(mirrored.into_iter().flatten());
                 self.slices.extend(slices.into_iter().map(|slice| (self::key(&slice.metadata), slice)));
             }
         }

@@ -2,11 +2,12 @@
 //! reported, and what the API server would refuse is refused.
 
 use super::object::{Kind, Object, ObjectRef, Source, Sourced};
+use super::pool::IPAddressPool;
 use super::problem::{Problem, Severity};
 use super::reader::{Mismatch, read};
 use super::{Parsed, validate};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Map, Value};
@@ -63,7 +64,7 @@ fn decode_nested(source: &Source, value: Value, implied: Option<&str>, depth: u3
         let message = format!("skipped: podplane does not use {api_version} {kind}");
         return parsed.problems.push(Problem::of(source, reference, "", message, Severity::Warning));
     };
-    if api_version != known.api_version() {
+    if !known.accepts(api_version) {
         // The same kind name in another group (a Knative Service, for example) is another kind.
         let same_group = group(api_version) == group(known.api_version());
         let (message, severity) = if same_group {
@@ -93,6 +94,8 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
         Kind::Service => read::<Service>(value, &mut unknown).map(Object::from),
         Kind::EndpointSlice => read::<EndpointSlice>(value, &mut unknown).map(Object::from),
         Kind::NetworkPolicy => read::<NetworkPolicy>(value, &mut unknown).map(Object::from),
+        Kind::Endpoints => read::<Endpoints>(value, &mut unknown).map(Object::from),
+        Kind::IPAddressPool => read::<IPAddressPool>(value, &mut unknown).map(Object::from),
     };
     let mut object = match object {
         Ok(object) => object,

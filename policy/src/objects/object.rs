@@ -1,13 +1,17 @@
 //! The kinds of objects that podplane understands, and how one is named.
 
+use super::pool::IPAddressPool;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
+
+/// Under which MetalLB has its IPAddressPool.
+const METALLB_API_VERSION: &str = "metallb.io/v1beta1";
 
 /// Where an object was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,12 +139,19 @@ kinds! {
     Service, "v1", true;
     EndpointSlice, "discovery.k8s.io/v1", true;
     NetworkPolicy, "networking.k8s.io/v1", true;
+    Endpoints, "v1", true;
+    IPAddressPool, "podplane.io/v1alpha1", true;
 }
 
 impl Kind {
     /// The kind written `kind`.
     pub fn find(kind: &str) -> Option<Kind> {
         Kind::ALL.iter().copied().find(|candidate| candidate.as_str() == kind)
+    }
+
+    /// Whether objects of this kind may say `api_version`: [`Self::api_version`], or what another project calls the same.
+    pub fn accepts(self, api_version: &str) -> bool {
+        api_version == self.api_version() || (self == Kind::IPAddressPool && api_version == METALLB_API_VERSION)
     }
 }
 

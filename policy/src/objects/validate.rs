@@ -1,8 +1,10 @@
 //! What the API server would refuse, for the fields that decide about the network. Pure checks over typed objects; each
 //! finding is a field path and a message.
 
+mod endpoints;
 mod name;
 mod network_policy;
+mod pool;
 mod selector;
 mod service;
 mod workload;
@@ -63,8 +65,10 @@ pub(crate) fn validate(object: &Object) -> Vec<(String, String)> {
             }
         }
         Object::Service(service) => service::validate_service(service, out),
-        Object::EndpointSlice(slice) => service::validate_slice(slice, out),
+        Object::EndpointSlice(slice) => endpoints::validate_slice(slice, out),
         Object::NetworkPolicy(policy) => network_policy::validate_policy(policy, out),
+        Object::Endpoints(endpoints) => endpoints::validate_endpoints(endpoints, out),
+        Object::IPAddressPool(pool) => pool::validate_pool(pool, out),
     }
     findings.0
 }
