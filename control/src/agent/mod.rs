@@ -23,7 +23,7 @@ pub use node::TapMode;
 use node::{Dataplane, DataplaneConfig, StartError, Stopped};
 use overlay::vxlan::VXLAN_PORT;
 pub use overlay::vxlan::Vni;
-use policy::cluster::Cluster;
+use policy::cluster::Definitions;
 use policy::compile::CompileOptions;
 use policy::objects::{Problem, Severity};
 use policy::tables::{NodeEntry, Tables};
@@ -162,6 +162,8 @@ pub(crate) struct Agent {
     config: AgentConfig,
     seed: u64,
     started: Instant,
+    /// All objects of the source.
+    definitions: Mutex<Definitions>,
     state: Mutex<State>,
     /// Raised when tables come in force, a port was attached, or the process stops.
     changed: Condvar,
@@ -200,7 +202,14 @@ impl Agent {
         };
         let waiting_for = format!("the first look at {}", config.cluster_dir.display());
         let state = Mutex::new(State { waiting_for, ..State::default() });
-        Ok(Agent { config, seed, started: Instant::now(), state, changed: Condvar::new() })
+        Ok(Agent {
+            config,
+            seed,
+            started: Instant::now(),
+            definitions: Mutex::default(),
+            state,
+            changed: Condvar::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -226,10 +235,12 @@ impl Agent {
     pub(crate) fn apply(&self, generation: Generation) -> Result<(), AgentError> {
         let began = Instant::now();
         let epoch = self.lock().in_force.as_ref().map_or(1, |in_force| in_force.tables.epoch + 1);
-        let (cluster, doubles) = Cluster::from_objects(generation.objects);
-        let (tables, contradictions) = policy::compile::compile_with(&cluster, &self.compile_options(), epoch);
+        let mut definitions = self.definitions.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        definitions.apply(generation.files);
+        let options = self.compile_options();
+        let (tables, contradictions) = policy::compile::compile_with(definitions.cluster(), &options, epoch);
         let mut problems = generation.problems;
-        problems.extend(doubles);
+        problems.extend(definitions.problems());
         problems.extend(contradictions);
         let own = tables.find_node(&self.config.node_name).map(|index| tables.node(index).clone());
         let dataplane = match own {

@@ -1,11 +1,13 @@
 //! The cluster directory: a folder of Kubernetes YAML and JSON files as the source of a cluster's intent.
 //!
 //! In: every `.yaml`, `.yml` and `.json` file below the folder; hidden files and folders are not looked at. Out: a
-//! [`Generation`] for every change: the objects of all files and what is wrong with them. A file that is replaced by
-//! renaming, a swapped symbolic link and a folder that appears later are all seen.
+//! [`Generation`] for every change: the objects of the files that changed, and what is wrong with all. A file that is
+//! replaced by renaming, a swapped symbolic link and a folder that appears later are all seen. No objects are kept here:
+//! whoever takes the generations holds them ([`policy::cluster::Definitions`]).
 //!
 //! How it waits: the kernel reports that something happened (module `watch`); the directory then waits until nothing
-//! happened for [`SETTLE`], at most [`DELAY_MAX`], and looks at the tree once. Without any report it looks every
+//! happened for [`SETTLE`], at most [`DELAY_MAX`], and looks once: at the files that the reports name, if they say no more
+//! than that plain files came, went or changed; else at the whole tree. Without any report it looks at the whole tree every
 //! [`LOOK_EVERY`], for file systems that report nothing. Only files that changed are parsed.
 //!
 //! What never happens: a broken file, an unreadable folder or a vanished root does not take away what was in force.
@@ -21,14 +23,15 @@ pub use write::{Written, write};
 
 use crate::hash::fnv1a;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use policy::objects::{Object, Problem, Sourced};
+use policy::cluster::FileChange;
+use policy::objects::Problem;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tree::Tree;
-use watch::Watcher;
+use watch::{Seen, Watcher};
 
 /// Quiet time that ends a burst: several times what `cp` or an editor needs between two files, and not felt by a person.
 pub const SETTLE: Duration = Duration::from_millis(20);
@@ -50,6 +53,11 @@ impl Digest {
     fn with(self, file: u128) -> Digest {
         Digest(self.0.wrapping_add(file))
     }
+
+    /// With one file less, that was one of them.
+    fn without(self, file: u128) -> Digest {
+        Digest(self.0.wrapping_sub(file))
+    }
 }
 
 impl fmt::Display for Digest {
@@ -63,16 +71,17 @@ fn file_digest(path: &Path, content: &str) -> u128 {
     fnv1a(&[&path.to_string_lossy(), content])
 }
 
-/// The objects of a cluster at one moment.
+/// What makes the objects of a cluster at one moment other than those of the generation before; the first one is told from
+/// nothing.
 #[derive(Clone, Debug)]
 pub struct Generation {
     /// Counts the changes since the directory was opened, from 1.
     pub number: u64,
     /// What the files hold.
     pub digest: Digest,
-    /// All objects, by file; names may occur twice.
-    pub objects: Vec<Sourced<Object>>,
-    /// What is wrong with the files, by file.
+    /// The files that changed; names may occur twice.
+    pub files: Vec<FileChange>,
+    /// What is wrong with all files, by file.
     pub problems: Vec<Problem>,
 }
 
@@ -90,6 +99,8 @@ pub struct Directory {
     root: PathBuf,
     watcher: Watcher,
     tree: Tree,
+    /// What happened since the last look.
+    seen: Seen,
     generation: u64,
 }
 
@@ -97,22 +108,25 @@ impl Directory {
     /// Opens `root`, which need not exist yet. Nothing is read until [`Directory::refresh`].
     pub fn open(root: &Path) -> io::Result<Directory> {
         let root = std::path::absolute(root)?;
-        Ok(Directory { root, watcher: Watcher::new()?, tree: Tree::default(), generation: 0 })
+        let seen = Seen { everywhere: true, ..Seen::default() };
+        Ok(Directory { root, watcher: Watcher::new()?, tree: Tree::default(), seen, generation: 0 })
     }
 
-    /// Looks at the tree; a generation if something is other than at the last look. The first look always gives one.
+    /// Looks at what may have changed; a generation if something is other than at the last look. The first look always
+    /// gives one.
     pub fn refresh(&mut self) -> Option<Generation> {
-        let changed = self.tree.refresh(&self.root, &mut self.watcher);
+        // What has happened up to here is seen by this look, what happens from here on is reported again.
+        if self.watcher.drain(&mut self.seen).is_err() {
+            self.seen.everywhere = true;
+        }
+        let seen = std::mem::take(&mut self.seen);
+        let (files, changed) = self.tree.refresh(&self.root, seen, &mut self.watcher);
         if !changed && self.generation > 0 {
             return None;
         }
         self.generation += 1;
-        Some(Generation {
-            number: self.generation,
-            digest: self.tree.digest(),
-            objects: self.tree.objects().cloned().collect(),
-            problems: self.tree.problems().cloned().collect(),
-        })
+        let (digest, problems) = (self.tree.digest(), self.tree.problems().cloned().collect());
+        Some(Generation { number: self.generation, digest, files, problems })
     }
 
     /// Waits until the tree may have changed and has settled, or until `stop` is readable.
@@ -127,11 +141,14 @@ impl Directory {
             if stopped {
                 return Ok(Wake::Stop);
             }
-            let counts = happened && self.watcher.drain()?;
+            let counts = happened && self.watcher.drain(&mut self.seen)?;
             match burst {
                 None if counts => burst = Some(Instant::now()),
                 None if happened => {}
-                None => return Ok(Wake::Look),
+                None => {
+                    self.seen.everywhere = true;
+                    return Ok(Wake::Look);
+                }
                 Some(began) if !counts || began.elapsed() >= DELAY_MAX => return Ok(Wake::Look),
                 Some(_) => {}
             }

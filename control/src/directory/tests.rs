@@ -1,4 +1,5 @@
 use super::*;
+use policy::cluster::Definitions;
 use policy::objects::{Object, parse};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -13,6 +14,7 @@ struct Bench {
     _folder: TempDir,
     root: PathBuf,
     directory: Directory,
+    definitions: Definitions,
     stop: OwnedFd,
     _keep_open: UnixStream,
 }
@@ -24,7 +26,14 @@ impl Bench {
         let root = folder.path().join("cluster");
         let (stop, keep_open) = UnixStream::pair().unwrap();
         let directory = Directory::open(&root).unwrap();
-        Bench { _folder: folder, root, directory, stop: stop.into(), _keep_open: keep_open }
+        Bench {
+            _folder: folder,
+            root,
+            directory,
+            definitions: Definitions::default(),
+            stop: stop.into(),
+            _keep_open: keep_open,
+        }
     }
 
     /// A directory with `files`, read once.
@@ -34,8 +43,24 @@ impl Bench {
         for (name, text) in files {
             bench.put(name, text);
         }
-        let first = bench.directory.refresh().unwrap();
+        let first = bench.refresh().unwrap();
         (bench, first)
+    }
+
+    /// Looks, and takes over what changed.
+    fn refresh(&mut self) -> Option<Generation> {
+        let generation = self.directory.refresh()?;
+        self.definitions.apply(generation.files.iter().cloned());
+        Some(generation)
+    }
+
+    /// Names of all objects in force, in order.
+    fn names(&self) -> Vec<String> {
+        let cluster = self.definitions.cluster();
+        let keys = cluster.namespaces.keys().chain(cluster.network_policies.keys());
+        let mut names: Vec<String> = keys.map(|(_, name)| name.to_string()).collect();
+        names.sort();
+        names
     }
 
     fn put(&self, name: &str, text: &str) {
@@ -46,9 +71,9 @@ impl Bench {
     fn until(&mut self, done: impl Fn(&[String], &Generation) -> bool) -> Generation {
         let began = Instant::now();
         loop {
-            assert!(began.elapsed() < DEADLINE, "the change was not seen: {:?}", names(&self.directory));
-            if let Some(generation) = self.directory.refresh()
-                && done(&names(&self.directory), &generation)
+            assert!(began.elapsed() < DEADLINE, "the change was not seen: {:?}", self.names());
+            if let Some(generation) = self.refresh()
+                && done(&self.names(), &generation)
             {
                 return generation;
             }
@@ -59,14 +84,6 @@ impl Bench {
     fn until_names(&mut self, wanted: &[&str]) -> Generation {
         self.until(|names, _| names == wanted)
     }
-}
-
-/// Names of all objects in force, in order.
-fn names(directory: &Directory) -> Vec<String> {
-    let mut names: Vec<String> =
-        directory.tree.objects().map(|sourced| sourced.object.metadata().name.clone().unwrap_or_default()).collect();
-    names.sort();
-    names
 }
 
 fn namespace(name: &str) -> String {
@@ -89,22 +106,22 @@ fn all_manifest_files_of_the_tree_are_read_and_hidden_ones_are_not() {
         (".d.yaml", &namespace("d")),
         ("e.txt", &namespace("e")),
     ]);
-    assert_eq!(names(&bench.directory), ["a", "b", "c"]);
+    assert_eq!(bench.names(), ["a", "b", "c"]);
     assert_eq!((first.number, first.problems.len()), (1, 0));
 }
 
 #[test]
 fn nothing_changed_gives_no_generation() {
     let (mut bench, _) = Bench::with(&[("a.yaml", &namespace("a"))]);
-    assert!(bench.directory.refresh().is_none());
+    assert!(bench.refresh().is_none());
     bench.put("a.yaml", &namespace("a"));
-    assert!(bench.directory.refresh().is_none(), "the same content again");
+    assert!(bench.refresh().is_none(), "the same content again");
 }
 
 #[test]
 fn a_folder_that_appears_later_is_found() {
     let mut bench = Bench::empty();
-    let first = bench.directory.refresh().unwrap();
+    let first = bench.refresh().unwrap();
     assert_eq!(first.problems.len(), 1, "the missing folder is reported");
     fs::create_dir(&bench.root).unwrap();
     bench.put("a.yaml", &namespace("a"));
@@ -131,7 +148,7 @@ fn a_broken_file_is_reported_and_its_last_good_objects_stay() {
     bench.put("a.yaml", "apiVersion: v1\nkind: [");
     bench.put("b.yaml", &namespace("b2"));
     let broken = bench.until(|_, generation| !generation.problems.is_empty());
-    assert_eq!(names(&bench.directory), ["a", "b2"]);
+    assert_eq!(bench.names(), ["a", "b2"]);
     let text = broken.problems[0].to_string();
     assert!(text.contains("a.yaml") && text.ends_with("its last good content stays in force"), "{text}");
     bench.put("a.yaml", &namespace("a3"));
@@ -145,7 +162,7 @@ fn the_last_good_form_of_a_refused_object_stays() {
     let (mut bench, _) = Bench::with(&[("a.yaml", &text("10.0.0.0/8"))]);
     bench.put("a.yaml", &text("10.0.0.0/99"));
     let refused = bench.until(|_, generation| !generation.problems.is_empty());
-    assert_eq!(names(&bench.directory), ["a", "p"]);
+    assert_eq!(bench.names(), ["a", "p"]);
     assert!(refused.problems[0].field.contains("cidr"), "{:?}", refused.problems);
 }
 
@@ -154,7 +171,7 @@ fn a_vanished_root_leaves_everything_in_force() {
     let (mut bench, _) = Bench::with(&[("a.yaml", &namespace("a"))]);
     fs::rename(&bench.root, bench.root.with_extension("away")).unwrap();
     bench.until(|_, generation| !generation.problems.is_empty());
-    assert_eq!(names(&bench.directory), ["a"]);
+    assert_eq!(bench.names(), ["a"]);
     fs::rename(bench.root.with_extension("away"), &bench.root).unwrap();
     let back = bench.until(|_, generation| generation.problems.is_empty());
     assert_eq!(back.number, 3);
@@ -204,14 +221,47 @@ fn a_ring_of_links_ends() {
 }
 
 #[test]
+fn b21_a_change_of_one_file_is_looked_for_in_that_file_alone() {
+    let files: Vec<String> = (0..50).map(|number| format!("{number}.yaml")).collect();
+    let texts: Vec<String> = (0..50).map(|number| namespace(&format!("n{number}"))).collect();
+    let all: Vec<(&str, &str)> = files.iter().zip(&texts).map(|(file, text)| (&**file, &**text)).collect();
+    let (mut bench, first) = Bench::with(&all);
+    assert_eq!(first.files.len(), 50);
+    for change in ["written", "renamed", "removed"] {
+        let path = bench.root.join("7.yaml");
+        match change {
+            "written" => fs::write(&path, namespace("seven")).unwrap(),
+            "renamed" => {
+                bench.put(".7.yaml", &namespace("again"));
+                fs::rename(bench.root.join(".7.yaml"), &path).unwrap();
+            }
+            _ => fs::remove_file(&path).unwrap(),
+        }
+        assert_eq!(bench.directory.wait(bench.stop.as_fd()).unwrap(), Wake::Look);
+        let seen = &bench.directory.seen;
+        assert!(!seen.everywhere && seen.paths.iter().eq([&path]), "{change}: {seen:?}");
+        let generation = bench.refresh().unwrap();
+        let changed: Vec<&str> = generation.files.iter().map(|change| &*change.file).collect();
+        assert_eq!(changed, [path.to_str().unwrap()], "{change}");
+        let digest = Directory::open(&bench.root).unwrap().refresh().unwrap().digest;
+        assert_eq!(generation.digest, digest, "{change}");
+    }
+    assert_eq!(bench.names().len(), 49);
+    // A folder may bring anything.
+    fs::create_dir(bench.root.join("more")).unwrap();
+    assert_eq!(bench.directory.wait(bench.stop.as_fd()).unwrap(), Wake::Look);
+    assert!(bench.directory.seen.everywhere);
+}
+
+#[test]
 fn a_burst_of_files_is_one_generation() {
     let (mut bench, _) = Bench::with(&[]);
     for number in 0..200 {
         bench.put(&format!("{number}.yaml"), &namespace(&format!("n{number}")));
     }
     assert_eq!(bench.directory.wait(bench.stop.as_fd()).unwrap(), Wake::Look);
-    let generation = bench.directory.refresh().unwrap();
-    assert_eq!((generation.number, names(&bench.directory).len()), (2, 200));
+    let generation = bench.refresh().unwrap();
+    assert_eq!((generation.number, bench.names().len()), (2, 200));
 }
 
 #[test]
@@ -235,7 +285,7 @@ fn a_burst_that_does_not_end_is_looked_at_all_the_same() {
 #[test]
 fn a_stop_ends_the_wait() {
     let mut bench = Bench::empty();
-    bench.directory.refresh();
+    bench.refresh();
     let (stop, other) = UnixStream::pair().unwrap();
     drop(other);
     assert_eq!(bench.directory.wait(stop.as_fd()).unwrap(), Wake::Stop);

@@ -1,12 +1,14 @@
 //! Finds the manifest files under a folder and reads those that changed.
 //!
-//! A file is known by what `stat` says about it. Its last good objects are kept: when it can no longer be read, all of them
-//! stay; when one object in it is refused, the object's last good form stays. Removing a typing error's policy would open
-//! what the policy closed.
+//! A file is known by what `stat` says about it. Its last good objects stay in force: all of them when it can no longer be
+//! read, an object's last good form when the object is refused. Removing a typing error's policy would open what the policy
+//! closed.
 
-use super::watch::Watcher;
+use super::watch::{Seen, Watcher};
 use super::{Digest, file_digest};
-use policy::objects::{self, Object, Problem, Severity, Sourced};
+use crate::hash::fnv1a;
+use policy::cluster::{Definition, FileChange};
+use policy::objects::{self, ObjectRef, Parsed, Problem, Severity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
@@ -59,7 +61,8 @@ struct File {
     /// Digest of the path and the content.
     digest: u128,
     readable: bool,
-    objects: Vec<Sourced<Object>>,
+    /// Hashes of the names of the objects that are in force from it.
+    names: Box<[u128]>,
     problems: Vec<Problem>,
 }
 
@@ -67,74 +70,149 @@ struct File {
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     files: BTreeMap<PathBuf, File>,
+    digest: Digest,
+    /// Files to read again at the next look.
+    racy: BTreeSet<PathBuf>,
+    /// Files with problems.
+    faulty: BTreeSet<PathBuf>,
+    /// Whether a symbolic link is part of the tree: then what happens to one path may change what is found under another.
+    has_links: bool,
     /// Problems of the tree itself: folders that cannot be read, limits.
     problems: Vec<Problem>,
 }
 
 impl Tree {
-    /// All objects, by file.
-    pub(super) fn objects(&self) -> impl Iterator<Item = &Sourced<Object>> {
-        self.files.values().flat_map(|file| &file.objects)
-    }
-
     /// All problems, by file.
     pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.problems.iter().chain(self.files.values().flat_map(|file| &file.problems))
+        self.problems.iter().chain(self.faulty.iter().flat_map(|path| &self.files[path].problems))
     }
 
     /// Digest of all files; see [`super::Digest`].
     pub(super) fn digest(&self) -> Digest {
-        self.files.values().fold(Digest::default(), |digest, file| digest.with(file.digest))
+        self.digest
     }
 
-    /// Looks at the tree below `root` again; whether objects or problems are other than before. A root that cannot be read
-    /// leaves every file as it was: intent does not vanish with its source.
-    pub(super) fn refresh(&mut self, root: &Path, watcher: &mut Watcher) -> bool {
-        let mut walk = Walk { watcher, found: BTreeMap::new(), entered: BTreeSet::new(), problems: Vec::new() };
-        walk.watcher.begin(root);
-        let root_error = walk.enter(root, 0).err();
-        walk.watcher.end();
-        let Walk { found, mut problems, .. } = walk;
-        let mut changed = false;
-        match root_error {
-            Some(error) => problems = vec![unreadable(root, &format!("{error}; what it last held stays in force"))],
-            None => {
-                let before = self.files.len();
-                self.files.retain(|path, _| found.contains_key(path));
-                changed |= self.files.len() != before;
-                for (path, metadata) in &found {
-                    changed |= self.refresh_file(root, path, metadata);
-                }
+    /// Looks again where `seen` says, and at files that changed just before the last look. Gives the files that changed,
+    /// and whether anything is other than before: a problem may be.
+    pub(super) fn refresh(&mut self, root: &Path, seen: Seen, watcher: &mut Watcher) -> (Vec<FileChange>, bool) {
+        let mut look = Look { root, changes: Vec::new(), changed: false };
+        let follows_links = self.has_links && (seen.hidden || !seen.paths.is_empty());
+        if seen.everywhere || follows_links || !self.refresh_some(seen.paths, &mut look) {
+            self.refresh_all(&mut look, watcher);
+        }
+        (look.changes, look.changed)
+    }
+
+    /// Looks at some paths; `false` if what is there calls for a look at everything.
+    fn refresh_some(&mut self, mut paths: BTreeSet<PathBuf>, look: &mut Look<'_>) -> bool {
+        paths.append(&mut self.racy);
+        for path in paths {
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) if !metadata.is_file() => return false,
+                Ok(_) if !is_manifest(&path) => {}
+                Ok(_) if self.files.len() >= FILES_MAX && !self.files.contains_key(&path) => return false,
+                Ok(metadata) => self.refresh_file(&path, &metadata, look),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.remove(&path, look),
+                Err(_) => return false,
             }
         }
-        changed |= problems != self.problems;
-        self.problems = problems;
-        changed
+        true
     }
 
-    fn refresh_file(&mut self, root: &Path, path: &Path, metadata: &Metadata) -> bool {
+    /// Looks at the tree below the root. A root that cannot be read leaves every file as it was: intent does not vanish
+    /// with its source.
+    fn refresh_all(&mut self, look: &mut Look<'_>, watcher: &mut Watcher) {
+        self.racy.clear();
+        let mut walk =
+            Walk { watcher, found: BTreeMap::new(), entered: BTreeSet::new(), has_links: false, problems: Vec::new() };
+        walk.watcher.begin(look.root);
+        let root_error = walk.enter(look.root, 0).err();
+        walk.watcher.end();
+        let Walk { found, has_links, mut problems, .. } = walk;
+        match root_error {
+            Some(error) => {
+                problems = vec![unreadable(look.root, &format!("{error}; what it last held stays in force"))]
+            }
+            None => {
+                self.has_links = has_links;
+                let gone: Vec<PathBuf> = self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
+                gone.iter().for_each(|path| self.remove(path, look));
+                found.iter().for_each(|(path, metadata)| self.refresh_file(path, metadata, look));
+            }
+        }
+        look.changed |= problems != self.problems;
+        self.problems = problems;
+    }
+
+    fn remove(&mut self, path: &Path, look: &mut Look<'_>) {
+        let Some(file) = self.files.remove(path) else { return };
+        self.digest = self.digest.without(file.digest);
+        self.faulty.remove(path);
+        look.changed = true;
+        look.changes.push(FileChange { file: path.to_string_lossy().into(), objects: Vec::new() });
+    }
+
+    fn refresh_file(&mut self, path: &Path, metadata: &Metadata, look: &mut Look<'_>) {
         let stamp = Stamp::of(metadata);
         let is_new = !self.files.contains_key(path);
         let file = self.files.entry(path.to_owned()).or_default();
         if file.stamp == Some(stamp) {
-            return false;
+            return;
         }
         let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
         file.stamp = age.is_none_or(|age| age > RACY).then_some(stamp);
+        if file.stamp.is_none() {
+            self.racy.insert(path.to_owned());
+        }
         let text = read(path, metadata.len());
         let content = text.as_deref().unwrap_or_default();
-        let digest = file_digest(path.strip_prefix(root).unwrap_or(path), content);
+        let digest = file_digest(path.strip_prefix(look.root).unwrap_or(path), content);
         if !is_new && digest == file.digest && text.is_ok() && file.readable {
-            return false;
+            return;
         }
         file.readable = text.is_ok();
-        let (objects, problems) = parse(path, text, &file.objects);
-        let changed = is_new || digest != file.digest || objects != file.objects || problems != file.problems;
+        let (objects, problems) = parse(path, text, &file.names);
+        look.changed |= is_new || digest != file.digest || problems != file.problems;
+        if let Some(objects) = objects {
+            file.names = objects.iter().map(name_of).collect();
+            look.changes.push(FileChange { file: path.to_string_lossy().into(), objects });
+            look.changed = true;
+        }
+        self.digest = self.digest.with(digest);
+        if !is_new {
+            self.digest = self.digest.without(file.digest);
+        }
         file.digest = digest;
-        file.objects = objects;
         file.problems = problems;
-        changed
+        if file.problems.is_empty() {
+            self.faulty.remove(path)
+        } else {
+            self.faulty.insert(path.to_owned())
+        };
     }
+}
+
+/// What one look gathers.
+struct Look<'a> {
+    root: &'a Path,
+    changes: Vec<FileChange>,
+    changed: bool,
+}
+
+/// Hash of an object's name: the names of all objects of a cluster would take as much room as half of the rest.
+fn name_of(definition: &Definition) -> u128 {
+    match definition {
+        Definition::Object(sourced) => hash_of(&sourced.object.reference()),
+        Definition::Kept(reference) => hash_of(reference),
+    }
+}
+
+fn hash_of(ObjectRef { kind, namespace, name }: &ObjectRef) -> u128 {
+    fnv1a(&[kind, namespace, name])
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
 }
 
 fn read(path: &Path, size: u64) -> io::Result<String> {
@@ -144,31 +222,34 @@ fn read(path: &Path, size: u64) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// The objects and problems of a file whose last good objects are `last`.
-fn parse(path: &Path, text: io::Result<String>, last: &[Sourced<Object>]) -> (Vec<Sourced<Object>>, Vec<Problem>) {
+/// The objects and problems of a file of whose objects those with the names `last` are in force; no objects if all of them
+/// stay.
+fn parse(path: &Path, text: io::Result<String>, last: &[u128]) -> (Option<Vec<Definition>>, Vec<Problem>) {
     let kept = if last.is_empty() { "" } else { "; its last good content stays in force" };
     let text = match text {
         Ok(text) => text,
-        Err(error) => return (last.to_vec(), vec![unreadable(path, &format!("{error}{kept}"))]),
+        Err(error) => return (None, vec![unreadable(path, &format!("{error}{kept}"))]),
     };
-    let mut parsed = objects::parse(&path.to_string_lossy(), &text);
-    if parsed.problems.iter().any(|problem| problem.severity == Severity::Unreadable) {
-        let last_good = if last.is_empty() { parsed.objects } else { last.to_vec() };
-        for problem in parsed.problems.iter_mut().filter(|problem| problem.severity == Severity::Unreadable) {
+    let Parsed { objects, mut problems } = objects::parse(&path.to_string_lossy(), &text);
+    let mut objects: Vec<Definition> = objects.into_iter().map(Definition::Object).collect();
+    if problems.iter().any(|problem| problem.severity == Severity::Unreadable) {
+        for problem in problems.iter_mut().filter(|problem| problem.severity == Severity::Unreadable) {
             problem.message.push_str(kept);
         }
-        return (last_good, parsed.problems);
+        return (last.is_empty().then_some(objects), problems);
     }
-    for problem in parsed.problems.iter_mut().filter(|problem| problem.severity == Severity::Refused) {
-        let before = last.iter().find(|last| Some(last.object.reference()) == problem.object);
-        if let Some(before) = before {
+    let mut present: BTreeSet<u128> = objects.iter().map(name_of).collect();
+    for problem in problems.iter_mut().filter(|problem| problem.severity == Severity::Refused) {
+        let Some(reference) = &problem.object else { continue };
+        let name = hash_of(reference);
+        if last.contains(&name) {
             problem.message.push_str("; its last good form stays in force");
-            if !parsed.objects.iter().any(|object| object.object.reference() == before.object.reference()) {
-                parsed.objects.push(before.clone());
+            if present.insert(name) {
+                objects.push(Definition::Kept(reference.clone()));
             }
         }
     }
-    (parsed.objects, parsed.problems)
+    (Some(objects), problems)
 }
 
 fn unreadable(path: &Path, reason: &str) -> Problem {
@@ -179,6 +260,7 @@ struct Walk<'a> {
     watcher: &'a mut Watcher,
     found: BTreeMap<PathBuf, Metadata>,
     entered: BTreeSet<(u64, u64)>,
+    has_links: bool,
     problems: Vec<Problem>,
 }
 
@@ -215,18 +297,18 @@ impl Walk<'_> {
         if hidden {
             return Ok(());
         }
-        if path.is_symlink()
-            && let Some(target) = fs::canonicalize(path)?.parent()
-        {
-            // The link's own folder does not see its target change. Without a watch the regular look finds it.
-            let _ = self.watcher.watch(target);
+        if path.is_symlink() {
+            self.has_links = true;
+            if let Some(target) = fs::canonicalize(path)?.parent() {
+                // The link's own folder does not see its target change. Without a watch the regular look finds it.
+                let _ = self.watcher.watch_target(target);
+            }
         }
         let metadata = fs::metadata(path)?;
         if metadata.is_dir() {
             return if depth < DEPTH_MAX { self.enter(path, depth + 1) } else { Err(too_deep()) };
         }
-        let is_manifest = path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known));
-        if is_manifest && metadata.is_file() {
+        if is_manifest(path) && metadata.is_file() {
             if self.found.len() == FILES_MAX {
                 return Err(io::Error::other(format!("more than {FILES_MAX} manifest files")));
             }
