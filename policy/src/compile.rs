@@ -1,14 +1,18 @@
 //! From a cluster's objects to [`Tables`].
 //!
 //! In: one generation of objects. Out: tables that say the same on every node, and what could not be taken over. An object
-//! that contradicts another (an address claimed twice) loses what it claimed; everything else is compiled.
+//! that contradicts another (an address claimed twice) loses what it claimed; everything else is compiled. [`Compiler`]
+//! compiles generation after generation and does again only what a change concerns.
 
+mod compiler;
 mod nodes;
 mod pods;
 mod policies;
 mod services;
 
-use crate::cluster::Cluster;
+pub use compiler::{Compiler, Work};
+
+use crate::cluster::{Cluster, Delta};
 use crate::objects::Problem;
 use crate::tables::{Owner, Tables};
 use ipnet::IpNet;
@@ -38,13 +42,7 @@ pub fn compile(cluster: &Cluster, epoch: u64) -> (Tables, Vec<Problem>) {
 
 /// Compiles `cluster`; the tables carry `epoch`.
 pub fn compile_with(cluster: &Cluster, options: &CompileOptions, epoch: u64) -> (Tables, Vec<Problem>) {
-    let mut problems = Vec::new();
-    let mut tables = Tables { epoch, ..Tables::default() };
-    nodes::compile(cluster, &mut tables, &mut problems);
-    pods::compile(cluster, &mut tables, &mut problems);
-    services::compile(cluster, options, &mut tables, &mut problems);
-    policies::compile(cluster, &mut tables, &mut problems);
-    (tables, problems)
+    Compiler::new(options.clone()).compile(cluster, &Delta::default(), epoch)
 }
 
 /// Who owns an address that is claimed again, for people.

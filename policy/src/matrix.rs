@@ -60,8 +60,8 @@ pub enum Outcome {
 pub fn matrix(tables: &Tables, ports: &[(Protocol, u16)], family: Option<Family>) -> Matrix {
     let pods: Vec<String> = tables.pods.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
     let mut results = Vec::new();
-    for (from, client) in (0u32..).map(PodIndex).zip(&tables.pods) {
-        for (to, server) in (0u32..).map(PodIndex).zip(&tables.pods) {
+    for (from, client) in (0u32..).map(PodIndex).zip(tables.pods.iter()) {
+        for (to, server) in (0u32..).map(PodIndex).zip(tables.pods.iter()) {
             let Some((source, target)) = common_addresses(tables, client, server, family) else { continue };
             for (protocol, port) in server_ports(server, ports) {
                 let leaves = tables.check(Direction::FromPod, from, target, protocol, port).allowed;

@@ -31,7 +31,7 @@ pub struct NodeIndex(pub u32);
 pub struct PolicyIndex(pub u32);
 
 /// A node as the dataplane needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEntry {
     /// metadata.name.
     pub name: Arc<str>,
@@ -142,33 +142,49 @@ pub struct ServiceSlot {
     pub ports: Range<u32>,
 }
 
-/// Everything compiled from one generation of a cluster's objects.
-#[derive(Debug, Default)]
+/// Everything compiled from one generation of a cluster's objects. A clone is cheap, and what a change did not concern is
+/// shared between the tables before and after it.
+#[derive(Clone, Debug, Default)]
 pub struct Tables {
     /// Number of this compilation; grows with every change.
     pub epoch: u64,
     /// Nodes by index, in order of their names.
-    pub nodes: Vec<NodeEntry>,
+    pub nodes: Arc<Vec<NodeEntry>>,
     /// Pods by index, in order of namespace and name.
-    pub pods: Vec<PodEntry>,
+    pub pods: Arc<Vec<PodEntry>>,
     /// Services that have addresses, in order of namespace and name.
-    pub services: Vec<ServiceSlot>,
+    pub services: Arc<Vec<ServiceSlot>>,
     /// Service ports by index, those of a Service beside each other.
-    pub service_ports: Vec<Arc<ServicePortEntry>>,
+    pub service_ports: Arc<Vec<Arc<ServicePortEntry>>>,
     /// NetworkPolicies by index, in order of namespace and name.
-    pub policies: Vec<PolicyEntry>,
-    pub(crate) owners: HashMap<IpAddr, Owner>,
+    pub policies: Arc<Vec<PolicyEntry>>,
+    pub(crate) owners: Arc<HashMap<IpAddr, Owner>>,
     /// By node: its zone.
-    pub(crate) zones: Vec<Option<ZoneIndex>>,
-    pub(crate) virtual_ports: HashMap<(IpAddr, Protocol, u16), Frontend>,
-    pub(crate) virtual_addresses: HashSet<IpAddr>,
-    pub(crate) node_ports: HashMap<(Protocol, u16), ServicePortIndex>,
+    pub(crate) zones: Arc<Vec<Option<ZoneIndex>>>,
+    pub(crate) virtual_ports: Arc<HashMap<(IpAddr, Protocol, u16), Frontend>>,
+    pub(crate) virtual_addresses: Arc<HashSet<IpAddr>>,
+    pub(crate) node_ports: Arc<HashMap<(Protocol, u16), ServicePortIndex>>,
     /// Addresses that serve nodePorts, and whose they are.
-    pub(crate) node_port_addresses: HashMap<IpAddr, NodeIndex>,
-    pub(crate) rules: RuleSets,
+    pub(crate) node_port_addresses: Arc<HashMap<IpAddr, NodeIndex>>,
+    pub(crate) rules: Arc<RuleSets>,
 }
 
 impl Tables {
+    /// Whether the nodes are the very ones of `other`, so that whatever was derived from them still holds.
+    pub fn shares_nodes(&self, other: &Tables) -> bool {
+        Arc::ptr_eq(&self.nodes, &other.nodes)
+    }
+
+    /// Whether addresses, ports and what else of Services is not their endpoints are the very ones of `other`, and so are
+    /// nodes and owners of addresses.
+    pub fn shares_frontends(&self, other: &Tables) -> bool {
+        self.shares_nodes(other)
+            && Arc::ptr_eq(&self.owners, &other.owners)
+            && Arc::ptr_eq(&self.services, &other.services)
+            && Arc::ptr_eq(&self.virtual_ports, &other.virtual_ports)
+            && Arc::ptr_eq(&self.node_ports, &other.node_ports)
+    }
+
     /// Whose address `addr` is. Pods that share the host network are not owners: their address is the node's.
     #[inline]
     pub fn owner(&self, addr: IpAddr) -> Option<Owner> {

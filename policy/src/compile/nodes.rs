@@ -7,6 +7,7 @@ use crate::tables::{NodeEntry, NodeIndex, Owner, Tables};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use std::net::IpAddr;
+use std::sync::Arc;
 use wire::MacAddr;
 
 /// Label with the zone of a node.
@@ -24,7 +25,7 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
         let index = NodeIndex(tables.nodes.len() as u32);
         let node = &*sourced.object;
         let addresses = addresses(node, index, tables, &mut refuse);
-        let pod_cidrs = pod_cidrs(node, tables, &mut refuse);
+        let pod_cidrs = pod_cidrs(node, &mut refuse);
         let vtep_mac = vtep_mac(node, &mut refuse);
         let label = |name: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(name));
         let entry = NodeEntry {
@@ -38,12 +39,12 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
             being_deleted: is_being_deleted(node),
         };
         for gateway in entry.gateways() {
-            tables.owners.entry(gateway).or_insert(Owner::Node(index));
+            Arc::make_mut(&mut tables.owners).entry(gateway).or_insert(Owner::Node(index));
         }
-        tables.nodes.push(entry);
+        Arc::make_mut(&mut tables.nodes).push(entry);
     }
     let zones = NodeNames::of(&tables.nodes);
-    tables.zones = tables.nodes.iter().map(|node| zones.zone(node.zone.as_deref()?)).collect();
+    tables.zones = Arc::new(tables.nodes.iter().map(|node| zones.zone(node.zone.as_deref()?)).collect());
 }
 
 /// Condition Ready; a node that says nothing about it (as in files) is ready.
@@ -85,7 +86,7 @@ fn addresses(node: &Node, index: NodeIndex, tables: &mut Tables, refuse: &mut Re
                 Some(&Owner::Node(owner)) if owner == index => {}
                 Some(&owner) => refuse.field(field(), super::owner_text(tables, owner, addr)),
                 None => {
-                    tables.owners.insert(addr, Owner::Node(index));
+                    Arc::make_mut(&mut tables.owners).insert(addr, Owner::Node(index));
                     addresses.push(addr);
                 }
             }
@@ -94,7 +95,7 @@ fn addresses(node: &Node, index: NodeIndex, tables: &mut Tables, refuse: &mut Re
     addresses
 }
 
-fn pod_cidrs(node: &Node, tables: &Tables, refuse: &mut Refuse<'_>) -> Vec<IpNet> {
+fn pod_cidrs(node: &Node, refuse: &mut Refuse<'_>) -> Vec<IpNet> {
     let Some(spec) = &node.spec else { return Vec::new() };
     let listed: Vec<(String, &String)> = match &spec.pod_cidrs {
         Some(cidrs) => {
@@ -108,12 +109,9 @@ fn pod_cidrs(node: &Node, tables: &Tables, refuse: &mut Refuse<'_>) -> Vec<IpNet
             refuse.field(field, format!("{text:?} is not a CIDR"));
             continue;
         };
-        let overlapping = tables
-            .nodes
-            .iter()
-            .find(|node| node.pod_cidrs.iter().any(|other| other.contains(&cidr) || cidr.contains(other)));
-        match overlapping {
-            Some(other) => refuse.field(field, format!("{cidr} overlaps a pod CIDR of Node {}", other.name)),
+        // The cluster has refused nodes with a range of another's.
+        match cidrs.iter().find(|other: &&IpNet| other.contains(&cidr) || cidr.contains(*other)) {
+            Some(other) => refuse.field(field, format!("{cidr} overlaps {other} of the same node")),
             None => cidrs.push(cidr),
         }
     }

@@ -5,6 +5,7 @@ use crate::objects::{ObjectRef, Problem, Severity, Source};
 use crate::tables::{ContainerPort, Owner, PodEntry, PodIndex, Tables};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use std::net::IpAddr;
+use std::sync::Arc;
 use wire::Protocol;
 
 pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec<Problem>) {
@@ -18,7 +19,7 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
         let index = PodIndex(tables.pods.len() as u32);
         let addresses = addresses(pod, &sourced.source, index, host_network, tables, problems);
         let node = spec.and_then(|spec| spec.node_name.as_deref()).and_then(|node| tables.find_node(node));
-        tables.pods.push(PodEntry {
+        Arc::make_mut(&mut tables.pods).push(PodEntry {
             namespace: namespace.clone(),
             name: name.clone(),
             node,
@@ -60,7 +61,7 @@ fn addresses(
             }
             Ok(addr) => match tables.owners.get(&addr).copied() {
                 None => {
-                    tables.owners.insert(addr, Owner::Pod(index));
+                    Arc::make_mut(&mut tables.owners).insert(addr, Owner::Pod(index));
                     addresses.push(addr);
                     continue;
                 }

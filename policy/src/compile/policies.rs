@@ -22,6 +22,7 @@ type Distinction<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
 pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec<Problem>) {
     let mut policies = Vec::with_capacity(cluster.network_policies.len());
+    let mut entries = Vec::with_capacity(cluster.network_policies.len());
     for ((namespace, name), sourced) in &cluster.network_policies {
         let mut policy = Policy::read(namespace, &sourced.object);
         for (field, message) in policy.mistakes.drain(..) {
@@ -29,10 +30,11 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
             problems.push(Problem::of(&sourced.source, object, field, message, Severity::Closed));
         }
         policies.push(policy);
-        tables.policies.push(PolicyEntry { namespace: namespace.clone(), name: name.clone() });
+        entries.push(PolicyEntry { namespace: namespace.clone(), name: name.clone() });
     }
     let groups = Groups::of(cluster, &policies, tables);
-    tables.rules = Builder::new(&policies, &groups).build();
+    tables.policies = Arc::new(entries);
+    tables.rules = Arc::new(Builder::new(&policies, &groups).build());
 }
 
 /// A NetworkPolicy with its selectors and ports read once.

@@ -11,22 +11,9 @@ mod entry;
 pub(crate) use assemble::assemble;
 pub(crate) use entry::{CompiledService, compile_service};
 
-use super::CompileOptions;
-use crate::cluster::{Cluster, Slice};
-use crate::objects::Problem;
-use crate::tables::{NodeEntry, NodeIndex, Tables, ZoneIndex};
+use crate::tables::{NodeEntry, NodeIndex, ZoneIndex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-pub(super) fn compile(cluster: &Cluster, options: &CompileOptions, tables: &mut Tables, problems: &mut Vec<Problem>) {
-    let names = NodeNames::of(&tables.nodes);
-    let compiled = cluster.services.iter().map(|(key, sourced)| {
-        let slices: Vec<&Slice> = cluster.slices_of(key).map(|slice| &*slice.object).collect();
-        compile_service(sourced, &slices, &names, options)
-    });
-    let compiled: Vec<CompiledService> = compiled.collect();
-    assemble(&compiled, options, tables, problems);
-}
 
 /// What Services need to know of the nodes: numbers for the names that slices and hints use.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -479,7 +479,7 @@ impl Tables {
     /// node's own. In order of addresses; an address that several Services share by ports comes several times.
     pub fn load_balancer_addresses(&self) -> Vec<(IpAddr, ServiceIndex)> {
         let mut found = Vec::new();
-        for (index, slot) in (0u32..).map(ServiceIndex).zip(&self.services) {
+        for (index, slot) in (0u32..).map(ServiceIndex).zip(self.services.iter()) {
             let in_force = |addr: &IpAddr| {
                 slot.ports.clone().map(ServicePortIndex).any(|port| {
                     let entry = self.service(port);

@@ -8,29 +8,40 @@ use super::CompiledService;
 use crate::compile::{CompileOptions, owner_text};
 use crate::objects::{Problem, Severity};
 use crate::tables::{Frontend, FrontendKind, NodeIndex, Owner, ServiceIndex, ServicePortIndex, ServiceSlot, Tables};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
-/// Puts compiled Services, in order of namespace and name, into tables that hold nodes and pods already.
-pub(crate) fn assemble(
-    compiled: &[CompiledService],
+/// Puts compiled Services, in order of namespace and name, into tables that hold nodes and pods already. What the tables hold
+/// of Services is replaced.
+pub(crate) fn assemble<'a>(
+    compiled: impl Iterator<Item = &'a CompiledService>,
     options: &CompileOptions,
     tables: &mut Tables,
     problems: &mut Vec<Problem>,
 ) {
-    for (index, node) in (0u32..).map(NodeIndex).zip(&tables.nodes) {
+    let mut node_port_addresses = HashMap::new();
+    for (index, node) in (0u32..).map(NodeIndex).zip(tables.nodes.iter()) {
         let addresses = node.addresses.iter().filter(|addr| options.serves_node_ports(**addr));
-        tables.node_port_addresses.extend(addresses.map(|addr| (*addr, index)));
+        node_port_addresses.extend(addresses.map(|addr| (*addr, index)));
     }
+    tables.node_port_addresses = Arc::new(node_port_addresses);
+    let (mut slots, mut service_ports) = (Vec::new(), Vec::new());
     let mut placed = Vec::new();
     for service in compiled {
         problems.extend_from_slice(&service.problems);
         let Some(entry) = &service.entry else { continue };
-        let first = tables.service_ports.len() as u32;
-        tables.service_ports.extend(service.ports.iter().map(|(_, port)| port.clone()));
-        let ports = first..tables.service_ports.len() as u32;
-        tables.services.push(ServiceSlot { entry: entry.clone(), ports });
+        let first = service_ports.len() as u32;
+        service_ports.extend(service.ports.iter().map(|(_, port)| port.clone()));
+        let ports = first..service_ports.len() as u32;
+        slots.push(ServiceSlot { entry: entry.clone(), ports });
         placed.push((service, ServiceIndex(placed.len() as u32)));
     }
+    tables.services = Arc::new(slots);
+    tables.service_ports = Arc::new(service_ports);
+    tables.virtual_ports = Arc::default();
+    tables.virtual_addresses = Arc::default();
+    tables.node_ports = Arc::default();
     // Without a time of creation comes after all with one.
     placed.sort_by_key(|(service, index)| (service.created.is_none(), service.created.clone(), *index));
     for kind in [FrontendKind::ClusterIp, FrontendKind::LoadBalancer, FrontendKind::ExternalIp] {
@@ -75,12 +86,12 @@ fn claim_addresses(
             continue;
         }
         if owner.is_none() {
-            tables.virtual_addresses.insert(addr);
+            Arc::make_mut(&mut tables.virtual_addresses).insert(addr);
         }
         for port in slot.ports.clone().map(ServicePortIndex) {
             let (protocol, number) = (tables.service(port).protocol, tables.service(port).port);
             let claim = Frontend { service: port, kind };
-            match tables.virtual_ports.entry((addr, protocol, number)) {
+            match Arc::make_mut(&mut tables.virtual_ports).entry((addr, protocol, number)) {
                 Entry::Vacant(entry) => {
                     entry.insert(claim);
                 }
@@ -102,7 +113,7 @@ fn claim_node_ports(service: &CompiledService, index: ServiceIndex, tables: &mut
     let slot = tables.services[index.0 as usize].clone();
     for (port, (position, entry)) in slot.ports.map(ServicePortIndex).zip(&service.ports) {
         let Some(node_port) = entry.node_port else { continue };
-        let message = match tables.node_ports.entry((entry.protocol, node_port)) {
+        let message = match Arc::make_mut(&mut tables.node_ports).entry((entry.protocol, node_port)) {
             Entry::Vacant(vacant) => {
                 vacant.insert(port);
                 continue;

@@ -52,6 +52,19 @@ impl CompiledService {
     pub(crate) fn reference(entry: &ServiceEntry) -> ObjectRef {
         ObjectRef::new("Service", &*entry.namespace, &*entry.name)
     }
+
+    /// Whether `other` is the same but for endpoints: then putting all Services together comes out the same.
+    pub(crate) fn is_alike(&self, other: &CompiledService) -> bool {
+        let ports = |service: &CompiledService| -> Vec<_> {
+            let ports = service.ports.iter();
+            ports.map(|(at, port)| (*at, port.id, port.protocol, port.port, port.node_port)).collect()
+        };
+        self.source == other.source
+            && self.created == other.created
+            && self.entry == other.entry
+            && self.problems == other.problems
+            && ports(self) == ports(other)
+    }
 }
 
 /// Compiles a Service and the slices that name it. Pure: depends on nothing but the arguments.

@@ -1,0 +1,164 @@
+//! Compiling generation after generation: what a change does not concern is shared with the tables before.
+//!
+//! The tables have sections, each compiled from some of the objects: nodes; pods and who owns an address; Services; policies.
+//! A section is compiled again only if something that it is made of changed. Within the Services each one is compiled by
+//! itself and kept; what changes all the time, its endpoints, then costs that Service and a list of pointers to all, and the
+//! maps by which addresses are found stay as they are. The result is always that of compiling everything at once.
+
+use super::services::{CompiledService, NodeNames, assemble, compile_service};
+use super::{CompileOptions, nodes, pods, policies};
+use crate::cluster::{Cluster, Delta, Key, Slice};
+use crate::objects::{Kind, Problem};
+use crate::tables::{NodeEntry, Tables};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Compiles one generation of objects after another.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    options: CompileOptions,
+    /// Of the last generation; `None` before the first.
+    tables: Option<Tables>,
+    names: NodeNames,
+    services: BTreeMap<Key, CompiledService>,
+    problems: Problems,
+    work: Work,
+}
+
+/// By section.
+#[derive(Debug, Default)]
+struct Problems {
+    nodes: Vec<Problem>,
+    pods: Vec<Problem>,
+    services: Vec<Problem>,
+    policies: Vec<Problem>,
+}
+
+/// What the last compilation had to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Whether the nodes were compiled.
+    pub nodes: bool,
+    /// Whether all pods were compiled.
+    pub pods: bool,
+    /// Services that were compiled.
+    pub services: usize,
+    /// Whether all Services were put together again.
+    pub assembled: bool,
+    /// Whether all policies were compiled.
+    pub policies: bool,
+}
+
+impl Compiler {
+    /// A compiler that has not seen any objects.
+    pub fn new(options: CompileOptions) -> Compiler {
+        Compiler { options, ..Compiler::default() }
+    }
+
+    /// Compiles `cluster`, which differs by `delta` from the one compiled last (for the first one, `delta` does not matter);
+    /// the tables carry `epoch`. Gives the problems of the whole cluster.
+    pub fn compile(&mut self, cluster: &Cluster, delta: &Delta, epoch: u64) -> (Tables, Vec<Problem>) {
+        let last = self.tables.take();
+        let is_first = last.is_none();
+        let mut tables = Tables { epoch, ..last.unwrap_or_default() };
+        self.work = Work::default();
+        let nodes = is_first || delta.touches(Kind::Node);
+        let pods = is_first || delta.touches(Kind::Pod);
+        let owners = (nodes || pods) && self.compile_places(cluster, pods, &mut tables);
+        self.compile_services(cluster, delta, owners, &mut tables);
+        if owners || delta.touches(Kind::Namespace) || delta.touches(Kind::NetworkPolicy) {
+            self.problems.policies.clear();
+            policies::compile(cluster, &mut tables, &mut self.problems.policies);
+            self.work.policies = true;
+        }
+        self.tables = Some(tables.clone());
+        let Problems { nodes, pods, services, policies } = &self.problems;
+        (tables, [nodes, pods, services, policies].into_iter().flatten().cloned().collect())
+    }
+
+    /// What the last call of [`Compiler::compile`] had to do.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Nodes, pods and owners of addresses. Pods only if `pods` or if nodes came, went or have other addresses; whether that
+    /// was so.
+    fn compile_places(&mut self, cluster: &Cluster, mut pods: bool, tables: &mut Tables) -> bool {
+        let mut fresh = Tables::default();
+        let mut problems = Vec::new();
+        nodes::compile(cluster, &mut fresh, &mut problems);
+        self.work.nodes = true;
+        self.problems.nodes = problems;
+        let places = |node: &NodeEntry| (node.name.clone(), node.addresses.clone(), node.pod_cidrs.clone());
+        pods |= !fresh.nodes.iter().map(places).eq(tables.nodes.iter().map(places));
+        if pods {
+            self.problems.pods.clear();
+            pods::compile(cluster, &mut fresh, &mut self.problems.pods);
+            self.work.pods = true;
+            (tables.pods, tables.owners) = (fresh.pods, fresh.owners);
+        }
+        if fresh.nodes != tables.nodes {
+            (tables.nodes, tables.zones) = (fresh.nodes, fresh.zones);
+        }
+        pods
+    }
+
+    fn compile_services(&mut self, cluster: &Cluster, delta: &Delta, owners: bool, tables: &mut Tables) {
+        let names = NodeNames::of(&tables.nodes);
+        let mut assembles = owners;
+        if names != self.names || self.services.is_empty() {
+            self.names = names;
+            self.services.clear();
+            for key in cluster.services.keys() {
+                self.compile_service(cluster, key);
+            }
+            assembles = true;
+        } else {
+            for key in &delta.services {
+                let last = self.compile_service(cluster, key);
+                assembles |= match (last, self.services.get(key)) {
+                    (None, None) => false,
+                    (Some(last), Some(next)) => !last.is_alike(next),
+                    _ => true,
+                };
+            }
+            if !assembles && self.work.services > 0 {
+                let compiled = delta.services.iter().filter_map(|key| self.services.get(key));
+                replace_ports(compiled, tables);
+            }
+        }
+        if assembles {
+            self.problems.services.clear();
+            assemble(self.services.values(), &self.options, tables, &mut self.problems.services);
+            self.work.assembled = true;
+        }
+    }
+
+    /// Compiles one Service, or forgets it if it is gone; gives what it was.
+    fn compile_service(&mut self, cluster: &Cluster, key: &Key) -> Option<CompiledService> {
+        let Some(sourced) = cluster.services.get(key) else { return self.services.remove(key) };
+        let slices: Vec<&Slice> = cluster.slices_of(key).map(|slice| &*slice.object).collect();
+        let compiled = compile_service(sourced, &slices, &self.names, &self.options);
+        self.work.services += 1;
+        self.services.insert(key.clone(), compiled)
+    }
+}
+
+/// Has `tables` lead to the endpoints of `services`, of which nothing else changed.
+fn replace_ports<'a>(services: impl Iterator<Item = &'a CompiledService>, tables: &mut Tables) {
+    let mut service_ports = Vec::clone(&tables.service_ports);
+    for service in services {
+        let Some(entry) = &service.entry else { continue };
+        let slot = tables
+            .services
+            .binary_search_by(|slot| (&slot.entry.namespace, &slot.entry.name).cmp(&(&entry.namespace, &entry.name)));
+        let slot = &tables.services[slot.expect("a Service that has an entry is in the tables")];
+        for (index, (_, port)) in slot.ports.clone().zip(&service.ports) {
+            service_ports[index as usize] = port.clone();
+        }
+    }
+    tables.service_ports = Arc::new(service_ports);
+}
+
+#[cfg(test)]
+mod tests;

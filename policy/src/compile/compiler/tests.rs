@@ -1,0 +1,247 @@
+//! Tables after changes in any order against compiling everything at once, and what a change costs, counted.
+
+use super::*;
+use crate::cluster::{Definition, Definitions, FileChange};
+use crate::objects::parse;
+use crate::tables::{Direction, PodIndex};
+use proptest::prelude::*;
+use std::net::IpAddr;
+use wire::Protocol;
+
+fn change(file: &str, yaml: &str) -> FileChange {
+    let parsed = parse(file, yaml);
+    FileChange { file: file.into(), objects: parsed.objects.into_iter().map(Definition::Object).collect() }
+}
+
+fn options() -> CompileOptions {
+    CompileOptions { external_ips: vec!["10.96.1.0/24".parse().expect("a CIDR")], ..CompileOptions::default() }
+}
+
+/// Compiles what is in `definitions` once more from the start.
+fn at_once(definitions: &Definitions, epoch: u64) -> (Tables, Vec<Problem>) {
+    Compiler::new(options()).compile(definitions.cluster(), &Delta::default(), epoch)
+}
+
+/// Everything that tables say, in an order.
+fn content(tables: &Tables) -> Vec<String> {
+    let mut lines = vec![format!("epoch {}", tables.epoch)];
+    lines.extend(tables.nodes.iter().map(|node| format!("{node:?}")));
+    lines.push(format!("{:?}", tables.zones));
+    lines.extend(tables.pods.iter().map(|pod| format!("{pod:?}")));
+    lines.extend(tables.services.iter().map(|service| format!("{service:?}")));
+    lines.extend(tables.service_ports.iter().map(|port| format!("{port:?}")));
+    lines.extend(tables.policies.iter().map(|policy| format!("{policy:?}")));
+    let mut maps: Vec<String> = tables.owners.iter().map(|entry| format!("{entry:?}")).collect();
+    maps.extend(tables.virtual_ports.iter().map(|entry| format!("{entry:?}")));
+    maps.extend(tables.virtual_addresses.iter().map(|entry| format!("{entry:?}")));
+    maps.extend(tables.node_ports.iter().map(|entry| format!("{entry:?}")));
+    maps.extend(tables.node_port_addresses.iter().map(|entry| format!("{entry:?}")));
+    maps.sort();
+    lines.extend(maps);
+    for pod in (0..tables.pods.len() as u32).map(PodIndex) {
+        for peer in (0..16u8).map(|last| IpAddr::from([10, 244, 1, last])) {
+            for direction in [Direction::FromPod, Direction::ToPod] {
+                let verdicts = [80, 81].map(|port| tables.check(direction, pod, peer, Protocol::TCP, port));
+                lines.push(format!("{pod:?} {direction:?} {peer} {verdicts:?}"));
+            }
+        }
+    }
+    lines
+}
+
+/// One object: which of few it is, and three small numbers that decide what it says.
+type Seed = (u8, u8, [u8; 3]);
+
+fn document((kind, number, [a, b, c]): &Seed) -> String {
+    let pick = |of: &[&'static str], by: u8| of[usize::from(by) % of.len()];
+    match kind {
+        0 => format!(
+            "
+apiVersion: v1
+kind: Node
+metadata: {{name: node{number}, labels: {{topology.kubernetes.io/zone: zone{}}}}}
+spec: {{podCIDR: 10.244.{}.0/24}}
+status: {{addresses: [{{type: InternalIP, address: 172.30.0.{}}}], conditions: [{{type: Ready, status: '{}', lastHeartbeatTime: null}}]}}
+---",
+            a % 2,
+            b % 4,
+            10 + c % 4,
+            pick(&["True", "False"], b / 4)
+        ),
+        1 => format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: pod{number}, labels: {{app: '{}'}}}}
+spec: {{nodeName: node{}, containers: [{{name: c, image: i, ports: [{{name: http, containerPort: {}}}]}}]}}
+status: {{podIP: 10.244.1.{}, phase: {}}}
+---",
+            a % 3,
+            b % 4,
+            80 + c % 2,
+            c % 8,
+            pick(&["Running", "Running", "Running", "Failed"], a / 4)
+        ),
+        2 | 3 => format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{name: service{number}}}
+spec: {{type: {}, clusterIP: 10.96.0.{}, externalIPs: [10.96.{}.1], ports: [{{name: http, port: {}, nodePort: {}}}, {{name: dns, port: 53, \
+             protocol: UDP}}]}}
+status: {{loadBalancer: {{ingress: [{{ip: 10.96.2.{}}}]}}}}
+---",
+            pick(&["ClusterIP", "NodePort", "LoadBalancer"], *a),
+            if *b == 15 { 1 } else { *number },
+            1 + c % 2,
+            80 + c % 2,
+            30000 + u16::from(b % 4),
+            c % 3
+        ),
+        4 | 5 => format!(
+            "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: slice{number}, labels: {{kubernetes.io/service-name: service{}}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080}}, {{name: dns, port: 53, protocol: UDP}}]
+endpoints: [{{addresses: [10.244.1.{}], nodeName: node{}, hints: {{forZones: [{{name: zone{}}}]}}}}, {{addresses: [10.244.1.9], conditions: \
+             {{ready: false, serving: true, terminating: {}}}}}]
+---",
+            a % 4,
+            b % 8,
+            c % 4,
+            c % 2,
+            pick(&["true", "false"], *c)
+        ),
+        6 => format!(
+            "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: policy{number}}}
+spec: {{podSelector: {{matchLabels: {{app: '{}'}}}}, ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{team: '{}'}}}}}}, {{podSelector: \
+             {{matchLabels: {{app: '{}'}}}}}}], ports: [{{port: http}}]}}]}}
+---",
+            a % 3,
+            b % 2,
+            c % 3
+        ),
+        _ => format!("\napiVersion: v1\nkind: Namespace\nmetadata: {{name: default, labels: {{team: '{}'}}}}\n---", a % 2),
+    }
+}
+
+fn seed() -> impl Strategy<Value = Seed> {
+    (0..8u8, 0..4u8, [0..16u8, 0..16u8, 0..16u8])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn b21_any_order_of_changes_ends_in_the_tables_of_compiling_everything_at_once(
+        start in prop::collection::vec(seed(), 0..24),
+        rounds in prop::collection::vec(prop::collection::vec((0..6u8, prop::collection::vec(seed(), 0..4)), 1..3), 1..12),
+    ) {
+        let mut definitions = Definitions::default();
+        let mut compiler = Compiler::new(options());
+        let yaml = |seeds: &[Seed]| seeds.iter().map(document).collect::<String>();
+        let first = definitions.apply([change("start.yaml", &yaml(&start))]);
+        compiler.compile(definitions.cluster(), &first, 1);
+        for (epoch, round) in (2u64..).zip(rounds) {
+            let changes = round.iter().map(|(file, seeds)| change(&format!("{file}.yaml"), &yaml(seeds)));
+            let delta = definitions.apply(changes);
+            let (tables, problems) = compiler.compile(definitions.cluster(), &delta, epoch);
+            let (wanted, wanted_problems) = at_once(&definitions, epoch);
+            prop_assert_eq!(content(&tables), content(&wanted), "after {:?}", delta);
+            prop_assert_eq!(problems, wanted_problems);
+        }
+    }
+}
+
+/// Two nodes, and Services with two endpoints each and a policy for one pod, file by file.
+fn cluster(services: u32) -> Vec<FileChange> {
+    let mut files: Vec<FileChange> = [(0, 0, [0, 1, 0]), (0, 1, [1, 2, 1]), (1, 0, [0, 0, 2]), (6, 0, [0, 0, 0])]
+        .iter()
+        .map(|seed| change(&format!("{seed:?}"), &document(seed)))
+        .collect();
+    for number in 0..services {
+        files.push(change(&format!("service{number}.yaml"), &service(number, 80)));
+        files.push(change(&format!("slice{number}.yaml"), &slice(number, 1)));
+    }
+    files
+}
+
+fn service(number: u32, port: u16) -> String {
+    let (high, low) = (number / 256, number % 256);
+    format!(
+        "\napiVersion: v1\nkind: Service\nmetadata: {{name: service{number}}}\nspec: {{clusterIP: 10.97.{high}.{low}, ports: [{{port: {port}}}]}}\n---"
+    )
+}
+
+fn slice(number: u32, last: u8) -> String {
+    format!(
+        "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: slice{number}, labels: {{kubernetes.io/service-name: service{number}}}}}
+addressType: IPv4
+ports: [{{port: 8080}}]
+endpoints: [{{addresses: [10.244.1.{last}], nodeName: node0}}, {{addresses: [10.244.2.9], nodeName: node1}}]
+---"
+    )
+}
+
+#[test]
+fn s25_a_change_of_an_endpoint_compiles_one_service_and_shares_everything_else() {
+    let mut definitions = Definitions::default();
+    let mut compiler = Compiler::default();
+    let first = definitions.apply(cluster(300));
+    let (before, _) = compiler.compile(definitions.cluster(), &first, 1);
+    let everything = Work { nodes: true, pods: true, services: 300, assembled: true, policies: true };
+    assert_eq!(compiler.work(), everything);
+
+    let delta = definitions.apply([change("slice7.yaml", &slice(7, 77))]);
+    let (after, _) = compiler.compile(definitions.cluster(), &delta, 2);
+    assert_eq!(compiler.work(), Work { services: 1, ..Work::default() });
+    assert!(after.shares_frontends(&before) && Arc::ptr_eq(&after.pods, &before.pods));
+    assert!(Arc::ptr_eq(&after.rules, &before.rules));
+    let other = before.service_ports.iter().zip(after.service_ports.iter()).filter(|(a, b)| !Arc::ptr_eq(a, b));
+    let other: Vec<_> = other.map(|(_, port)| port).collect();
+    assert_eq!(other.len(), 1);
+    assert!(other[0].backends().any(|backend| backend.addr.to_string() == "10.244.1.77"));
+
+    let delta = definitions.apply([change("slice7.yaml", &slice(7, 77))]);
+    compiler.compile(definitions.cluster(), &delta, 3);
+    assert_eq!(compiler.work(), Work::default(), "the same again is no work");
+}
+
+#[test]
+fn s25_each_kind_of_change_costs_its_own_section() {
+    let mut definitions = Definitions::default();
+    let mut compiler = Compiler::default();
+    let first = definitions.apply(cluster(10));
+    compiler.compile(definitions.cluster(), &first, 1);
+    let mut work = |change: FileChange| {
+        let delta = definitions.apply([change]);
+        compiler.compile(definitions.cluster(), &delta, 2);
+        compiler.work()
+    };
+    let assembled = Work { services: 1, assembled: true, ..Work::default() };
+    assert_eq!(work(change("service3.yaml", &service(3, 81))), assembled);
+    assert_eq!(work(change("service3.yaml", "")), Work { services: 0, ..assembled });
+    assert_eq!(work(change("policy.yaml", &document(&(6, 1, [1, 0, 0])))), Work { policies: true, ..Work::default() });
+    assert_eq!(
+        work(change("namespace.yaml", &document(&(7, 0, [1, 0, 0])))),
+        Work { policies: true, ..Work::default() }
+    );
+    let pods = Work { nodes: true, pods: true, services: 0, assembled: true, policies: true };
+    assert_eq!(work(change("pod.yaml", &document(&(1, 1, [0, 0, 3])))), pods);
+    let ready = document(&(0, 1, [1, 6, 1]));
+    assert_eq!(
+        work(change("(0, 1, [1, 2, 1])", &ready)),
+        Work { nodes: true, ..Work::default() },
+        "not ready any more"
+    );
+    let zone = document(&(0, 1, [0, 6, 1]));
+    assert_eq!(work(change("(0, 1, [1, 2, 1])", &zone)).services, 9, "what zones are called decides about hints");
+}
