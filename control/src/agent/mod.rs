@@ -6,6 +6,7 @@
 //! The main thread waits for the directory and for signals; the API has its own thread; the dataplane has its shards.
 //! SIGTERM and SIGINT end it: the API stops first, then the dataplane takes its interfaces and routes away.
 
+mod intent;
 mod ports;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::controller::LabNetwork;
 use crate::directory::{Digest, Directory, Generation, Wake};
 use crate::ipam::gateway;
 use crate::log::{Level, event};
+use intent::Intent;
 use ipnet::IpNet;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -23,11 +25,11 @@ pub use node::TapMode;
 use node::{Dataplane, DataplaneConfig, StartError, Stopped};
 use overlay::vxlan::VXLAN_PORT;
 pub use overlay::vxlan::Vni;
-use policy::cluster::Definitions;
 use policy::compile::CompileOptions;
 use policy::objects::{Problem, Severity};
 use policy::tables::{NodeEntry, Tables};
 use ports::Attachments;
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::io;
@@ -154,6 +156,8 @@ struct State {
     problems: Vec<Problem>,
     waiting_for: String,
     attachments: Attachments,
+    /// What the node's routes lead to, once they are complete.
+    routes: Vec<IpNet>,
     stopping: bool,
 }
 
@@ -162,8 +166,7 @@ pub(crate) struct Agent {
     config: AgentConfig,
     seed: u64,
     started: Instant,
-    /// All objects of the source.
-    definitions: Mutex<Definitions>,
+    intent: Mutex<Intent>,
     state: Mutex<State>,
     /// Raised when tables come in force, a port was attached, or the process stops.
     changed: Condvar,
@@ -202,14 +205,12 @@ impl Agent {
         };
         let waiting_for = format!("the first look at {}", config.cluster_dir.display());
         let state = Mutex::new(State { waiting_for, ..State::default() });
-        Ok(Agent {
-            config,
-            seed,
-            started: Instant::now(),
-            definitions: Mutex::default(),
-            state,
-            changed: Condvar::new(),
-        })
+        let options = CompileOptions {
+            external_ips: config.external_ips.clone(),
+            node_port_addresses: config.nodeport_addresses.clone(),
+        };
+        let intent = Mutex::new(Intent::new(options));
+        Ok(Agent { config, seed, started: Instant::now(), intent, state, changed: Condvar::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -235,12 +236,10 @@ impl Agent {
     pub(crate) fn apply(&self, generation: Generation) -> Result<(), AgentError> {
         let began = Instant::now();
         let epoch = self.lock().in_force.as_ref().map_or(1, |in_force| in_force.tables.epoch + 1);
-        let mut definitions = self.definitions.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        definitions.apply(generation.files);
-        let options = self.compile_options();
-        let (tables, contradictions) = policy::compile::compile_with(definitions.cluster(), &options, epoch);
+        let mut intent = self.intent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (tables, contradictions) = intent.take(generation.files, epoch);
+        drop(intent);
         let mut problems = generation.problems;
-        problems.extend(definitions.problems());
         problems.extend(contradictions);
         let own = tables.find_node(&self.config.node_name).map(|index| tables.node(index).clone());
         let dataplane = match own {
@@ -268,14 +267,6 @@ impl Agent {
         let took_ms = began.elapsed().as_millis();
         event(Level::Info, "in force", &[("epoch", &epoch), ("nodes", &nodes), ("pods", &pods), ("took_ms", &took_ms)]);
         Ok(())
-    }
-
-    /// What the command line says about Services.
-    fn compile_options(&self) -> CompileOptions {
-        CompileOptions {
-            external_ips: self.config.external_ips.clone(),
-            node_port_addresses: self.config.nodeport_addresses.clone(),
-        }
     }
 
     /// The dataplane of the node `own`: the running one, or a new one; `None` while the Node object is not enough for one.
@@ -321,8 +312,12 @@ impl Agent {
     fn set_routes(&self, dataplane: &Dataplane, tables: &Tables) {
         let pod_cidrs = tables.nodes.iter().flat_map(|node| node.pod_cidrs.iter().copied());
         let destinations: Vec<IpNet> = pod_cidrs.chain(self.config.service_cidrs.iter().copied()).collect();
-        if let Err(error) = dataplane.set_routes(&destinations) {
-            event(Level::Error, "routes of the node are not complete", &[("reason", &error)]);
+        if self.lock().routes == destinations {
+            return;
+        }
+        match dataplane.set_routes(&destinations) {
+            Ok(()) => self.lock().routes = destinations,
+            Err(error) => event(Level::Error, "routes of the node are not complete", &[("reason", &error)]),
         }
     }
 
@@ -335,10 +330,12 @@ impl Agent {
     /// Keeps the problems for the status, and logs those that came and how many went.
     fn report(&self, problems: Vec<Problem>) {
         let mut state = self.lock();
-        for problem in problems.iter().filter(|problem| !state.problems.contains(problem)) {
+        let known: HashSet<&Problem> = state.problems.iter().collect();
+        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
             event(Level::Warn, "problem", &[("what", problem)]);
         }
-        let gone = state.problems.iter().filter(|problem| !problems.contains(problem)).count();
+        let left: HashSet<&Problem> = problems.iter().collect();
+        let gone = state.problems.iter().filter(|problem| !left.contains(problem)).count();
         if gone > 0 {
             event(Level::Info, "problems solved", &[("solved", &gone), ("left", &problems.len())]);
         }

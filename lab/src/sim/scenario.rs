@@ -106,7 +106,7 @@ impl Sim {
     /// Attaches and detaches pods until they are those of `scenario`, and puts its tables in force on every node. A pod that
     /// changed is detached and attached again; others keep their stacks, flows and connections.
     fn install(&mut self, scenario: &Scenario) {
-        for entry in &scenario.policy.nodes {
+        for entry in scenario.policy.nodes.iter() {
             if self.node_called(&entry.name).is_none() {
                 self.add_node(entry);
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What a problem did to the object that it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// Nothing: the object is in force as written, or is of a kind that this program does not use.
     Warning,
@@ -26,7 +26,7 @@ impl Severity {
 
 /// One thing that is wrong with a source. Displayed as `file: Kind namespace/name: field: message`, or as
 /// `file:line:column: message` when the text could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// Name of the source.
     pub file: Arc<str>,

@@ -1,0 +1,28 @@
+//! The node's copy of the cluster: definitions of objects, kept up to date file by file, and what was compiled from them.
+
+use policy::cluster::{Definitions, FileChange};
+use policy::compile::{CompileOptions, Compiler};
+use policy::objects::Problem;
+use policy::tables::Tables;
+
+/// Objects and compiler. A change costs what depends on it, so the two have to see every change, in order.
+pub(super) struct Intent {
+    definitions: Definitions,
+    compiler: Compiler,
+}
+
+impl Intent {
+    /// No objects yet.
+    pub(super) fn new(options: CompileOptions) -> Intent {
+        Intent { definitions: Definitions::default(), compiler: Compiler::new(options) }
+    }
+
+    /// Takes changed files over: the tables with them, and what is wrong with the objects together.
+    pub(super) fn take(&mut self, files: Vec<FileChange>, epoch: u64) -> (Tables, Vec<Problem>) {
+        let delta = self.definitions.apply(files);
+        let (tables, contradictions) = self.compiler.compile(self.definitions.cluster(), &delta, epoch);
+        let mut problems = self.definitions.problems();
+        problems.extend(contradictions);
+        (tables, problems)
+    }
+}
