@@ -4,68 +4,12 @@
 mod support;
 
 use std::time::Duration;
+use support::capture::{COMPLAINTS, capture, malformed_whatever_the_checksum, tshark};
 use support::manifests::{SERVERS, THREE_PODS};
-use support::{Folder, Lab, has_program, labs_can_run, stdout, text, wait_for, wait_until};
+use support::{Folder, Lab, has_program, labs_can_run, text, wait_for};
 
 /// Larger than any MTU here and than one super-frame's segment, smaller than a UDP datagram may be.
 const LARGE_BYTES: usize = 20_000;
-
-/// Every check that tshark can make of its own, and what it complains about.
-const COMPLAINTS: &str = "_ws.malformed || ip.checksum.status == Bad || udp.checksum.status == Bad || \
-                          tcp.checksum.status == Bad || icmp.checksum.status == Bad || icmpv6.checksum.status == Bad";
-
-fn tshark(file: &str, filter: &str) -> String {
-    let checks = ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE"];
-    let mut command = std::process::Command::new("tshark");
-    command.args(["-n", "-r", file, "-Y", filter]);
-    for check in checks {
-        command.args(["-o", check]);
-    }
-    stdout(command.output().expect("tshark runs"))
-}
-
-/// The packets that tshark finds malformed in a capture with unfinished checksums. It must not look at those: what follows a
-/// wrong checksum it does not put together, and then calls the rest of a message malformed.
-fn malformed_whatever_the_checksum(file: &str) -> String {
-    let mut command = std::process::Command::new("tshark");
-    command.args(["-n", "-r", file, "-Y", "_ws.malformed", "-o", "tcp.check_checksum:FALSE"]);
-    stdout(command.output().expect("tshark runs"))
-}
-
-/// Captures `place`'s eth0 to a file while `traffic` runs; gives the file.
-fn capture(lab: &Lab, folder: &Folder, place: &str, filter: &str, traffic: impl FnOnce()) -> String {
-    let file = folder.path().join(place.replace(['/', ':'], "-")).to_str().expect("a UTF-8 path").to_owned();
-    let script = format!(
-        "echo $$ >{file}.pid; exec tcpdump -Z root -i eth0 -U --immediate-mode -B 16384 -w {file} {filter} 2>{file}.log"
-    );
-    let tcpdump = lab.spawn(place, &["sh", "-c", &script]);
-    let log = || std::fs::read_to_string(format!("{file}.log")).unwrap_or_default();
-    wait_for("tcpdump listens", Duration::from_secs(10), || log().contains("listening on").then_some(()));
-    traffic();
-    // Asked by SIGUSR1, tcpdump says what its filter has seen and what it has written.
-    let mut said = String::new();
-    let done = wait_until(Duration::from_secs(10), || {
-        lab.sh(place, &format!("kill -USR1 $(cat {file}.pid)"));
-        said = log();
-        let (captured, received) = (last_count(&said, "captured"), last_count(&said, "received by filter"));
-        (captured > 0 && captured == received).then_some(())
-    });
-    assert!(done.is_some(), "not all packets are written: {said}");
-    drop(tcpdump);
-    file
-}
-
-/// The last `N packets WHAT` of tcpdump's messages.
-fn last_count(log: &str, what: &str) -> u64 {
-    let mut count = 0;
-    for end in log.match_indices(what).map(|(at, _)| at) {
-        let words: Vec<&str> = log[..end].split_whitespace().collect();
-        if let [.., number, _packets] = words[..] {
-            count = number.parse().unwrap_or(0);
-        }
-    }
-    count
-}
 
 #[test]
 fn datagrams_above_the_mtu_and_fragments_pass_between_two_nodes() {

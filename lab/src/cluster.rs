@@ -118,7 +118,7 @@ pub(crate) fn plan(desired: Vec<Sourced<Object>>, previous: &[Sourced<Object>], 
     let filled = controller::fill(&desired, previous, &settings.network());
     let (cluster, doubled) = Cluster::from_objects(filled.objects.iter().cloned());
     // The tables are thrown away: what compiling finds (an address that two pods have) must not reach the nodes.
-    let (_, meant) = policy::compile::compile(&cluster, 0);
+    let (_, meant) = policy::compile::compile_with(&cluster, &settings.node_options.compile_options(), 0);
     let warnings = sort_out(filled.problems.into_iter().chain(doubled).chain(meant).collect())?;
     Ok(Plan { desired, filled: filled.objects, warnings })
 }

@@ -5,6 +5,7 @@ use crate::error::{LabError, Result};
 use crate::underlay::UnderlayKind;
 use control::controller::LabNetwork;
 use ipnet::IpNet;
+use policy::compile::CompileOptions;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -47,6 +48,11 @@ pub struct NodeOptions {
 }
 
 impl NodeOptions {
+    /// What of it changes the tables: the lab judges manifests as its nodes will.
+    pub(crate) fn compile_options(&self) -> CompileOptions {
+        CompileOptions { external_ips: self.external_ips.clone(), node_port_addresses: self.nodeport_addresses.clone() }
+    }
+
     /// As arguments of `podplane node`; what is not given is left to its default.
     pub(crate) fn args(&self) -> Vec<String> {
         let lists = [

@@ -6,13 +6,15 @@
 // Every test crate includes this module and uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod capture;
 pub mod manifests;
+pub mod services;
 
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -248,6 +250,11 @@ impl Background {
     pub fn finish(mut self) -> Output {
         let child = self.0.take().expect("it runs until it is finished");
         child.wait_with_output().expect("it ends")
+    }
+
+    /// Its standard output, as it comes; once.
+    pub fn take_stdout(&mut self) -> ChildStdout {
+        self.0.as_mut().and_then(|child| child.stdout.take()).expect("nobody has taken it")
     }
 
     /// Whether it still runs.

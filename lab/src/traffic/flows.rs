@@ -3,7 +3,7 @@
 //! How it works: threads open sockets, each its share, and ask once on each who it is; no socket is closed before all have been
 //! asked in every round. What the server saw of each flow must be the same in every round, and different for every flow.
 
-use super::{connected, is_timeout};
+use super::{connected, is_timeout, say};
 use crate::error::{LabError, Result};
 use crate::server::{ServerProtocol, Sighting};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -42,6 +42,10 @@ pub struct Flows {
     /// Time for one flow to be answered in one round, in milliseconds.
     #[serde(default = "ten_seconds")]
     pub timeout_ms: u64,
+    /// Whether to say `{"open": N}` after the first round and to wait for a line on standard input before the next, so that flows
+    /// of several places are open at the same time.
+    #[serde(default)]
+    pub pause: bool,
 }
 
 fn udp() -> ServerProtocol {
@@ -112,6 +116,10 @@ impl Flows {
                 }
             }
             // Every flow of every thread is open before any goes on, and none is closed before all are done.
+            if barrier.wait().is_leader() && round == 0 && self.pause {
+                let _ = say(&serde_json::json!({ "open": self.count }));
+                let _ = io::stdin().read_line(&mut String::new());
+            }
             barrier.wait();
         }
         for flow in &flows {

@@ -15,8 +15,9 @@ pub mod pairs;
 
 use crate::error::{LabError, Result};
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 /// What to send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,12 +52,16 @@ fn say(value: &impl Serialize) -> Result<i32> {
     Ok(0)
 }
 
-/// A UDP socket connected to `target`, from `source` or whatever the kernel chooses.
+/// A UDP socket connected to `target`, from `source` or whatever the kernel chooses. A given source may be used by several
+/// sockets with different targets.
 fn connected(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<UdpSocket> {
-    let any: IpAddr = if target.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
-    let socket = UdpSocket::bind(source.unwrap_or(SocketAddr::new(any, 0)))?;
-    socket.connect(target)?;
-    Ok(socket)
+    let socket = Socket::new(Domain::for_address(target), Type::DGRAM, Some(Protocol::UDP))?;
+    if let Some(source) = source {
+        socket.set_reuse_address(true)?;
+        socket.bind(&source.into())?;
+    }
+    socket.connect(&target.into())?;
+    Ok(socket.into())
 }
 
 /// Whether nothing came in time, as the kernel says it.
