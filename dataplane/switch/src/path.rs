@@ -372,7 +372,7 @@ fn find(
     frame: &mut Frame,
 ) -> Step<Found> {
     let hit = match role {
-        Role::Own(key) => match lookup(cx, port, sender, key) {
+        Role::Own(key) => match lookup(cx, port, sender, key, goes_on(packet)) {
             Ok(hit) => hit,
             Err(key) => {
                 check_sender(cx, sender, packet, Side::Original)?;
@@ -388,7 +388,7 @@ fn find(
             port.flows.find(cx.now, &first).ok_or(DropReason::FragmentWithoutFirst)?
         }
         Role::Error(keys) => {
-            let found = keys.iter().flatten().find_map(|key| lookup(cx, port, sender, key).ok());
+            let found = keys.iter().flatten().find_map(|key| lookup(cx, port, sender, key, true).ok());
             found.ok_or(DropReason::UnrelatedIcmpError)?
         }
     };
@@ -404,6 +404,12 @@ fn find(
         _ if !vouches => check_sender(cx, sender, packet, hit.side)?,
         _ => {}
     }
+    if let Role::Own(_) = role
+        && !came_this_way(flow, hit.side, sender)
+    {
+        turn(cx, port, hit, sender);
+    }
+    let flow = port.flows.get(hit);
     match role {
         Role::Own(_) if flow.state().is_reopened_by(packet) => {
             let key = *flow.key(hit.side);
@@ -423,9 +429,10 @@ fn find(
 /// The flow of packets with `key` from `sender`, or else the key that a flow of theirs is to have.
 ///
 /// The same packets of a client outside may reach a pod through several nodes, when it speaks from one port to two of them
-/// (S16). The first flow has the plain key; another has one in a zone of its own, and another source port.
+/// (S16). The first flow has the plain key; another has one in a zone of its own, and another source port. What only goes on with a
+/// connection is of the first flow all the same: its client has not moved, but its packets have (S26).
 #[inline]
-fn lookup(cx: &Context<'_>, port: &mut Port, sender: Sender, key: &FlowKey) -> Result<Hit, FlowKey> {
+fn lookup(cx: &Context<'_>, port: &mut Port, sender: Sender, key: &FlowKey, goes_on: bool) -> Result<Hit, FlowKey> {
     let plain = port.flows.find(cx.now, key);
     if let Some(hit) = plain
         && came_this_way(port.flows.get(hit), hit.side, sender)
@@ -437,7 +444,30 @@ fn lookup(cx: &Context<'_>, port: &mut Port, sender: Sender, key: &FlowKey) -> R
         return plain.ok_or(*key);
     }
     let zoned = key.in_zone(zone);
-    port.flows.find(cx.now, &zoned).ok_or(if plain.is_some() { zoned } else { *key })
+    match (port.flows.find(cx.now, &zoned), plain) {
+        (Some(hit), _) => Ok(hit),
+        (None, Some(hit)) if goes_on => Ok(hit),
+        (None, Some(_)) => Err(zoned),
+        (None, None) => Err(*key),
+    }
+}
+
+/// Whether a packet is one of a connection that has begun.
+fn goes_on(packet: &Packet) -> bool {
+    matches!(packet.l4, L4::Tcp { .. } | L4::Sctp { .. }) && !state::begins_connection(packet)
+}
+
+/// The packets of a connection enter the node another way from now on, and so leave its answers.
+#[cold]
+fn turn(cx: &Context<'_>, port: &mut Port, hit: Hit, sender: Sender) {
+    let far = match sender {
+        Sender::Port => return,
+        Sender::Uplink => place::uplink(cx),
+        Sender::Peer(peer, _) => Place::Peer(peer),
+    };
+    let flow = port.flows.get_mut(hit);
+    flow.origin = sender.origin();
+    flow.far = far;
 }
 
 /// Whether packets of a flow's `side` enter this node where `sender` does. Where the opener's address says where it lives,

@@ -61,9 +61,9 @@ pub(crate) fn is_service_range(cx: &Context<'_>, addr: IpAddr) -> bool {
     cx.config.service_cidrs.iter().any(|cidr| cidr.contains(&addr))
 }
 
-/// Whether `addr` is an address of another node itself.
+/// Whether `addr` is an address of another node on the underlay.
 pub(crate) fn is_other_node(cx: &Context<'_>, addr: IpAddr) -> bool {
-    matches!(cx.tables.policy.owner(addr), Some(Owner::Node(_))) && !cx.is_host_address(addr)
+    !cx.is_host_address(addr) && cx.tables.peers.find_by_underlay(addr).is_some()
 }
 
 fn is_inside_this_node(cx: &Context<'_>, addr: IpAddr) -> bool {

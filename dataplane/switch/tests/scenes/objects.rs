@@ -6,6 +6,9 @@ use policy::compile::{self, CompileOptions};
 use policy::objects::{self, CONNECT_RETRY_ANNOTATION};
 use std::fmt::Write;
 
+/// The server outside the cluster.
+const OUTSIDE: (&str, &str) = ("203.0.113.1", "2001:db8::1");
+
 /// Compiles `yaml`; a scene whose objects have problems is a broken test.
 pub(crate) fn compile(yaml: &str, epoch: u64) -> policy::tables::Tables {
     let parsed = objects::parse("scene", yaml);
@@ -126,6 +129,17 @@ fn write_service(yaml: &mut String, number: usize, service: &Service, pods: &[Po
                 "unready" => "ready: false, serving: false",
                 other => panic!("no such state: {other}"),
             };
+            let node = if backend == "node1" { 1 } else { 2 };
+            if let "node1" | "node2" | "outside" = backend {
+                let (v4, v6) = match backend {
+                    "outside" => (OUTSIDE.0.to_owned(), OUTSIDE.1.to_owned()),
+                    _ => (node_v4(node).to_string(), node_v6(node).to_string()),
+                };
+                let addr = if family == "IPv4" { v4 } else { v6 };
+                let at = if backend == "outside" { String::new() } else { format!(", nodeName: {backend}") };
+                writeln!(yaml, "- {{addresses: [\"{addr}\"], conditions: {{{conditions}}}{at}}}").unwrap();
+                continue;
+            }
             let pod = pods.iter().find(|p| p.name == *backend).expect("a backend is a pod");
             let addr = if family == "IPv4" { pod.v4.to_string() } else { pod.v6.to_string() };
             writeln!(

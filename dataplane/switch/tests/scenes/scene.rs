@@ -14,18 +14,25 @@
 //!
 //! Pod `n` (from 1) of a node has 10.244.NODE.(10+n) and fd00:10:244:NODE::(10+n); Service `n` has 10.96.0.n and
 //! fd00:10:96::n; node `n` has 172.30.0.(10+n) and fd00:172:30::(10+n).
+//! `uplinks 50000-50999` gives both nodes a way outside with these source ports; `announce web-lb on node1` and
+//! `unclaimed tcp 30080 on node1` say what the shell does there. Outside are `world` on the underlay, `outside`, `elsewhere`, and `flat`,
+//! which is reached without translation. They send to the node that they name, else to node1's uplink; `world@node2` sends to
+//! node2's whatever it says, and `node2@node1` is node2's own kernel on the underlay. A backend of a Service may be `node1`,
+//! `node2` (a pod of the host network) or `outside`.
 //! In packets, a name stands for its IPv4 address, or its IPv6 address if the protocol ends in `6`.
 
 use crate::bytes::{self, FLAGS, Sketch};
 use crate::objects;
 use overlay::vxlan::{self, Vni};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use switch::{
-    Attached, DropReason, Exit, Fate, GATEWAY_MAC, PortConfig, PortId, PortKind, ShardId, Switch, SwitchConfig, Tables,
+    Attached, DropReason, Exit, Fate, GATEWAY_MAC, PortConfig, PortId, PortKind, ShardId, SourcePool, Switch,
+    SwitchConfig, Tables,
 };
 use wire::{FRAME_MAX_BYTES, Frame, Instant, MacAddr, Offload, Packet, Protocol};
 
@@ -33,6 +40,9 @@ pub(crate) const TUNNEL_MTU: u16 = 1450;
 pub(crate) const FLOWS_MAX: u32 = 1_000;
 pub(crate) const UPLINK_FLOWS_MAX: u32 = 70_000;
 const HOST_PORT: PortId = PortId(1);
+pub(crate) const UPLINK_PORT: PortId = PortId(2);
+/// Of whatever sends outside.
+const OUTSIDE_MAC: MacAddr = MacAddr([2, 0xee, 0, 0, 0, 1]);
 
 pub(crate) struct Pod {
     pub(crate) name: String,
@@ -88,6 +98,11 @@ pub(crate) struct Scene {
     services: Vec<Service>,
     rules: Vec<String>,
     epoch: u64,
+    ports_made: u32,
+    /// Whether there are uplinks, and what is announced there and unclaimed, by node.
+    uplinks: bool,
+    announced: Vec<(usize, String)>,
+    unclaimed: Vec<(usize, Protocol, u16)>,
     released: Vec<String>,
 }
 
@@ -111,6 +126,14 @@ fn vtep_mac(node: usize) -> MacAddr {
     overlay::peers::derive_vtep_mac(&format!("node{node}"))
 }
 
+pub(crate) fn uplink_mac(node: usize) -> MacAddr {
+    MacAddr::local(0x00fe_0000 + node as u64)
+}
+
+fn node_number(name: &str) -> usize {
+    name.trim_start_matches("node").parse().expect("a node")
+}
+
 fn host_mac(node: usize) -> MacAddr {
     MacAddr::local(0x00ff_0000 + node as u64)
 }
@@ -131,6 +154,10 @@ impl Scene {
             services: Vec::new(),
             rules: Vec::new(),
             epoch: 0,
+            ports_made: 100,
+            uplinks: false,
+            announced: Vec::new(),
+            unclaimed: Vec::new(),
             released: Vec::new(),
         };
         for node in 1..=2 {
@@ -219,15 +246,48 @@ impl Scene {
                     self.rules.retain(|r| !r.starts_with(&format!("{head}:")));
                     self.rules.push(line.to_owned());
                 }
+                ["uplinks", range] => self.read_uplinks(range),
+                ["announce", name, "on", node] => self.announced.push((node_number(node), name.to_owned())),
+                ["unclaimed", protocol, port, "on", node] => {
+                    let protocol = if protocol == "tcp" { Protocol::TCP } else { Protocol::UDP };
+                    self.unclaimed.push((node_number(node), protocol, port.parse().expect("a port")));
+                }
                 _ => panic!("no such line: {line}"),
             }
         }
     }
 
+    fn read_uplinks(&mut self, range: &str) {
+        self.uplinks = true;
+        for (node, of) in (1..).zip(&mut self.nodes) {
+            of.shards[0].add_port(PortConfig {
+                id: UPLINK_PORT,
+                kind: PortKind::Uplink,
+                mac: uplink_mac(node),
+                addresses: vec![node_v4(node).into(), node_v6(node).into()],
+                mtu: 1500,
+            });
+        }
+        self.compile();
+        let (first, last) = range.split_once('-').expect("FIRST-LAST");
+        let range = first.parse().expect("a port")..=last.parse().expect("a port");
+        for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP] {
+            for is_ipv4 in [true, false] {
+                self.grant(SourcePool { protocol, is_ipv4 }, range.clone());
+            }
+        }
+    }
+
+    /// Grants source ports on both nodes.
+    pub(crate) fn grant(&mut self, pool: SourcePool, range: RangeInclusive<u16>) {
+        self.nodes.iter_mut().for_each(|node| node.shards[0].grant_source_ports(pool, range.clone()));
+    }
+
     fn read_pod(&mut self, name: &str, node: &str) {
-        let node: usize = node.trim_start_matches("node").parse().expect("a node");
+        let node = node_number(node);
+        self.ports_made += 1;
         let number = self.pods.iter().filter(|p| p.node == node).count() as u16 + 1;
-        let port = PortId(number as u32 + 100);
+        let port = PortId(self.ports_made);
         let pod = Pod {
             name: name.to_owned(),
             node,
@@ -261,12 +321,29 @@ impl Scene {
                 })
                 .collect();
             let host = Some((ShardId(0), HOST_PORT));
-            let attached = Attached { pods: Arc::new(local), host, ..Attached::default() };
+            let attached = Attached {
+                pods: Arc::new(local),
+                host,
+                uplink: self.uplinks.then_some((ShardId(0), UPLINK_PORT)),
+                announced: Arc::new(self.announced_on(node)),
+                unclaimed: Arc::new(
+                    self.unclaimed
+                        .iter()
+                        .filter(|(at, ..)| *at == node)
+                        .map(|(_, protocol, port)| (*protocol, *port))
+                        .collect(),
+                ),
+            };
             let tables = Arc::new(Tables::new(&format!("node{node}"), policy.clone(), attached));
             for shard in &mut self.nodes[node - 1].shards {
                 shard.set_tables(tables.clone());
             }
         }
+    }
+
+    fn announced_on(&self, node: usize) -> HashSet<IpAddr> {
+        let names = self.announced.iter().filter(|(at, _)| *at == node);
+        names.flat_map(|(_, name)| [self.address(name, false), self.address(name, true)]).collect()
     }
 
     /// The address that `name` stands for.
@@ -285,19 +362,23 @@ impl Scene {
         }) {
             return addr;
         }
-        match name {
+        match name.split('@').next().unwrap_or(name) {
             "node1" => pick(node_v4(1), node_v6(1)),
             "node2" => pick(node_v4(2), node_v6(2)),
             "gateway1" => pick(gateway_v4(1), gateway_v6(1)),
             "gateway2" => pick(gateway_v4(2), gateway_v6(2)),
             "nobody1" => pick(Ipv4Addr::new(10, 244, 1, 200), Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 200)),
             "outside" => pick(Ipv4Addr::new(203, 0, 113, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+            "elsewhere" => pick(Ipv4Addr::new(203, 0, 113, 2), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)),
+            "flat" => pick(Ipv4Addr::new(198, 51, 100, 7), Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 7)),
+            "world" => pick(Ipv4Addr::new(172, 30, 0, 100), Ipv6Addr::new(0xfd00, 0x172, 0x30, 0, 0, 0, 0, 0x64)),
             _ => name.parse().unwrap_or_else(|_| panic!("nobody is called {name}")),
         }
     }
 
     fn name(&self, addr: IpAddr) -> String {
-        let names = ["node1", "node2", "gateway1", "gateway2", "nobody1", "outside"].map(str::to_owned);
+        let names = ["node1", "node2", "gateway1", "gateway2", "nobody1", "outside", "elsewhere", "flat", "world"];
+        let names = names.map(str::to_owned);
         let balanced = self.services.iter().filter(|s| s.option("lb").is_some());
         let balancers: Vec<String> = balanced.map(|s| format!("{}-lb", s.name)).collect();
         let services = self.services.iter().map(|s| &s.name).chain(&balancers);
@@ -311,6 +392,11 @@ impl Scene {
         match sender {
             "node1" | "gateway1" => (1, 0, HOST_PORT, host_mac(1)),
             "node2" | "gateway2" => (2, 0, HOST_PORT, host_mac(2)),
+            "world" | "outside" | "elsewhere" | "flat" => (1, 0, UPLINK_PORT, OUTSIDE_MAC),
+            _ if sender.contains('@') => {
+                let (_, node) = sender.split_once('@').expect("a node");
+                (node_number(node), 0, UPLINK_PORT, OUTSIDE_MAC)
+            }
             _ => {
                 let pod = self.pods.iter().find(|p| p.name == sender).expect("a pod or a node sends");
                 (pod.node, pod.shard, pod.port, pod.mac)
@@ -362,7 +448,7 @@ impl Scene {
         };
         let sketch = Sketch {
             src_mac: value("mac=").map_or_else(|| self.entry(sender).3, |mac| mac.parse().unwrap()),
-            dst_mac: GATEWAY_MAC,
+            dst_mac: if self.entry(sender).2 == UPLINK_PORT { uplink_mac(1) } else { GATEWAY_MAC },
             src: self.address(value("from=").unwrap_or(sender), v6),
             dst: self.address(dst_name, v6),
             ttl: number("ttl=", 64) as u8,
@@ -390,12 +476,18 @@ impl Scene {
 
     /// Sends a frame as `sender`.
     pub(crate) fn send_frame(&mut self, sender: &str, frame: &mut Frame) -> String {
-        let (node, shard, port, _) = self.entry(sender);
+        let (mut node, shard, port, _) = self.entry(sender);
         let now = self.now;
         let before = Packet::check(frame.bytes()).ok();
+        if port == UPLINK_PORT && !sender.contains('@') {
+            let named =
+                before.and_then(|packet| (1..=2).find(|n| packet.dst == node_v4(*n) || packet.dst == node_v6(*n)));
+            node = named.unwrap_or(node);
+        }
         let switch = &mut self.nodes[node - 1].shards[usize::from(shard)];
         let fate = match port {
             HOST_PORT => switch.from_host(now, port, frame),
+            UPLINK_PORT => switch.from_uplink(now, port, frame),
             _ => switch.from_pod(now, port, frame),
         };
         let outcome = self.follow(node, shard, fate, frame, before);
@@ -452,6 +544,8 @@ impl Scene {
             Fate::Held => return "held".to_owned(),
             Fate::Forward(exit) | Fate::Answer(exit) => exit,
         };
+        // An answer has a hop limit of its own.
+        let before = before.filter(|_| matches!(fate, Fate::Forward(_)));
         match exit {
             Exit::Port(port) => {
                 if let (Fate::Forward(_), Some(before), Ok(after)) = (fate, before, Packet::check(frame.bytes())) {
@@ -475,6 +569,9 @@ impl Scene {
     }
 
     fn received(&self, node: usize, shard: u16, port: PortId, frame: &Frame) -> String {
+        if port == UPLINK_PORT {
+            return self.left(node, frame);
+        }
         let (receiver, mac) = match port {
             HOST_PORT => (format!("node{node}"), host_mac(node)),
             _ => {
@@ -488,12 +585,26 @@ impl Scene {
         format!("{receiver}: {}", bytes::describe(frame, &|addr| self.name(addr)))
     }
 
+    /// A frame that leaves at a node's uplink.
+    fn left(&self, node: usize, frame: &Frame) -> String {
+        let words = bytes::describe(frame, &|addr| self.name(addr));
+        if words.starts_with("arp") || words.starts_with("neighbor") {
+            let to_all = frame.bytes()[..2] == [0x33, 0x33];
+            assert!(frame.bytes()[..6] == OUTSIDE_MAC.0 || to_all, "an answer goes to whoever asked");
+            assert_eq!(frame.bytes()[6..12], uplink_mac(node).0, "an answer is the interface's own");
+            return format!("@node{node}: {words}");
+        }
+        assert_eq!(frame.bytes()[..12], [0; 12], "the shell knows the next hop");
+        let packet = Packet::check(frame.bytes()).expect("the switch sends well-formed packets");
+        format!("{}@node{node}: {words}", self.name(packet.dst))
+    }
+
     /// An ICMP error of `kind` from `sender` about the packet that `about` describes as it reached the sender.
     pub(crate) fn error(&self, sender: &str, (kind, code, last): (u8, u8, u16), about: &Sketch) -> Frame {
         let v6 = about.src.is_ipv6();
         let sketch = Sketch {
             src_mac: self.entry(sender).3,
-            dst_mac: GATEWAY_MAC,
+            dst_mac: if self.entry(sender).2 == UPLINK_PORT { uplink_mac(1) } else { GATEWAY_MAC },
             src: self.address(sender, v6),
             dst: about.src,
             ttl: 64,
