@@ -3,9 +3,9 @@
 //! switch.
 
 use crate::counters::AnswerKind;
-use crate::nat;
 use crate::path::{Context, Stop};
 use crate::ports::Port;
+use crate::service;
 use crate::{DropReason, Exit, GATEWAY_MAC, UNRESOLVED_MAC};
 use std::net::{IpAddr, Ipv6Addr};
 use wire::craft::{self, IcmpError};
@@ -70,7 +70,7 @@ pub(crate) fn is_gateway_ping(cx: &Context<'_>, packet: &Packet) -> bool {
 pub(crate) fn is_ping_of_announced(cx: &Context<'_>, packet: &Packet) -> bool {
     matches!(packet.l4, L4::Icmp { meaning: IcmpKind::EchoRequest { .. }, .. })
         && packet.fragment == Fragment::Whole
-        && (cx.tables.attached.announced.contains(&packet.dst) || nat::is_virtual_outside(cx, packet.dst))
+        && (cx.tables.attached.announced.contains(&packet.dst) || service::is_virtual_outside(cx, packet.dst))
 }
 
 /// The gateway, or a Service's address, is alive.

@@ -85,6 +85,9 @@ drop_reasons! {
     NoSourcePort => "no-source-port", "No source port was found that keeps a translated flow apart from the others.";
     SourcePortsExhausted => "source-ports-exhausted", "Every source port that this node has for the destination is in use by another flow.";
     BackendGone => "backend-gone", "The backend of the flow is no longer listed.";
+    NoLocalEndpoint => "no-local-endpoint", "Traffic policy Local keeps the flow to a node on which the Service has no endpoint.";
+    SourceNotAllowed => "source-not-allowed", "The client is not within the Service's loadBalancerSourceRanges.";
+    RetriedElsewhere => "retried-elsewhere", "A backend refused a connection attempt that goes to another backend instead.";
     NoBackend => "no-backend", "The Service has no backend that takes traffic.";
     NoSuchServicePort => "no-such-service-port", "The address is a Service's, the port is not.";
     UnrelatedIcmpError => "unrelated-icmp-error", "An ICMP error about a packet of no known flow.";

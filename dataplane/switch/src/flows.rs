@@ -50,6 +50,8 @@ pub(crate) struct Flow {
     pub(crate) opened_here: bool,
     /// Whether its destination was a Service's.
     pub(crate) service: bool,
+    /// Whether it is a connection attempt that may be led to another backend.
+    pub(crate) watched: bool,
     /// Whether policy cut it. It is kept, so that what its ends still send to each other is not taken for another flow that
     /// happens to be allowed.
     pub(crate) denied: bool,
@@ -80,6 +82,7 @@ impl Flow {
             epoch: 0,
             opened_here: true,
             service: false,
+            watched: false,
             denied: false,
             fins: 0,
             state: State::opened_by(packet),

@@ -2,9 +2,11 @@
 //!
 //! A frame is *held* when what it depends on has not come yet. It counts as held from then on, at the way that it came in
 //! by; when it is *released* it goes through the stage that held it once more and gets its fate there, and when its time is
-//! up it is given up and counted as dropped. So the counters balance at every moment. The shell asks
+//! up it is given up and counted as dropped. So the counters balance at every moment. The SYN of a connection attempt that is led
+//! to another backend leaves once more and is not counted again. The shell asks
 //! [`crate::Switch::has_pending`] and takes released frames from [`crate::Switch::release`].
 
+use crate::retry::AttemptKey;
 use crate::{Origin, PortId};
 use std::collections::VecDeque;
 use wire::{Frame, Instant, Offload};
@@ -53,10 +55,19 @@ impl Held {
     }
 }
 
+/// What leaves next.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// A held frame.
+    Held(Held),
+    /// The SYN of a connection attempt, once more.
+    Again(AttemptKey),
+}
+
 /// Released frames in order, and when the next held one is given up.
 #[derive(Debug, Default)]
 pub(crate) struct Later {
-    released: VecDeque<Held>,
+    released: VecDeque<Pending>,
     /// No later than the first deadline of what is held; `None` if nothing is.
     deadline: Option<Instant>,
 }
@@ -68,10 +79,15 @@ impl Later {
     }
 
     pub(crate) fn release(&mut self, held: Held) {
-        self.released.push_back(held);
+        self.released.push_back(Pending::Held(held));
     }
 
-    pub(crate) fn take(&mut self) -> Option<Held> {
+    /// The SYN of `attempt` is sent once more.
+    pub(crate) fn try_again(&mut self, attempt: AttemptKey) {
+        self.released.push_back(Pending::Again(attempt));
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Pending> {
         self.released.pop_front()
     }
 

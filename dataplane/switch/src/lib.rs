@@ -10,7 +10,11 @@
 //! | `flows`, `state` | the conversations of a port, their lifetime and limit |
 //! | `fragments` | which flow a later fragment belongs to, and those that wait for their first |
 //! | `later` | frames that are sent later than they came |
-//! | `nat` | where a Service leads and how packets are translated |
+//! | `service` | where a Service leads, and whether a flow may stay there |
+//! | `affinity` | which backend a client had last |
+//! | `retry` | connection attempts that may be led to another backend |
+//! | `hits` | how often Services were used |
+//! | `nat` | how packets are translated |
 //! | `verdict` | what policy says |
 //! | `place` | where an address lives |
 //! | `ports` | what belongs to a port |
@@ -21,17 +25,21 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod affinity;
 mod answer;
 mod counters;
 mod drop;
 mod flows;
 mod fragments;
+mod hits;
 mod later;
 mod nat;
 mod path;
 mod path_mtu;
 mod place;
 mod ports;
+mod retry;
+mod service;
 mod source_ports;
 mod state;
 mod switch;
@@ -40,6 +48,7 @@ mod verdict;
 
 pub use counters::{AnswerKind, Count, Counters, SwitchCounters};
 pub use drop::DropReason;
+pub use hits::ServiceHits;
 pub use source_ports::SourcePool;
 pub use switch::Switch;
 pub use tables::{Attached, Tables};

@@ -8,9 +8,9 @@ use crate::flows::{Flow, FlowTable};
 use crate::path::Context;
 use crate::place::{self, Place};
 use crate::ports::Port;
+use crate::service::{self, Target};
 use crate::state::Side;
 use crate::{DropReason, answer};
-use policy::tables::{Backend, Choice, Client, FlowHash, FrontendKind};
 use std::net::IpAddr;
 use wire::{FlowKey, Fragment, Frame, IcmpKind, Instant, L4, Packet, Protocol, edit};
 
@@ -78,64 +78,6 @@ fn on_the_wire(mut key: FlowKey) -> FlowKey {
     key
 }
 
-/// Where the packets of a flow to open are sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
-    pub(crate) addr: IpAddr,
-    pub(crate) port: u16,
-    /// Whether a Service led there.
-    pub(crate) service: bool,
-}
-
-/// Finds out where packets with `key` of a client of this kind are sent; the error says why a Service does not take them.
-pub(crate) fn find_target(cx: &Context<'_>, client: Client, key: &FlowKey) -> Result<Target, DropReason> {
-    let policy = &cx.tables.policy;
-    let dst = key.dst();
-    match policy.find_service(dst, key.protocol, key.dst_port) {
-        Some(frontend) => {
-            let hash = FlowHash::new(key, cx.config.seed);
-            match policy.choose(frontend, dst, cx.tables.own(), client, key.src(), &hash) {
-                Choice::Backend(Backend { addr, port, .. }) => Ok(Target { addr, port, service: true }),
-                Choice::NoEndpoint | Choice::NoLocalEndpoint | Choice::SourceNotAllowed => Err(DropReason::NoBackend),
-            }
-        }
-        None if policy.is_virtual(dst) => Err(DropReason::NoSuchServicePort),
-        None => Ok(Target { addr: dst, port: key.dst_port, service: false }),
-    }
-}
-
-/// Whether packets with key `original` may still be sent to where `reply` comes from.
-pub(crate) fn is_still_target(cx: &Context<'_>, original: &FlowKey, reply: &FlowKey, service: bool) -> bool {
-    let policy = &cx.tables.policy;
-    match policy.find_service(original.dst(), original.protocol, original.dst_port) {
-        Some(frontend) => service && policy.is_backend(frontend.service, reply.src(), reply.src_port),
-        None => !service && !policy.is_virtual(original.dst()),
-    }
-}
-
-/// Whether packets with `key`, which belong to no flow, are for a Service that is reached from outside: at an address of this node
-/// whose port is claimed, or at a virtual address that is not the cluster's own business.
-pub(crate) fn is_served_outside(cx: &Context<'_>, key: &FlowKey) -> bool {
-    let dst = key.dst();
-    let frontend = cx.tables.policy.find_service(dst, key.protocol, key.dst_port);
-    match frontend.map(|frontend| frontend.kind) {
-        Some(FrontendKind::ClusterIp) => false,
-        Some(_) if cx.tables.is_own_address(dst) => {
-            !cx.tables.attached.unclaimed.contains(&(key.protocol, key.dst_port))
-        }
-        // Another node's own address.
-        Some(FrontendKind::NodePort) => false,
-        Some(FrontendKind::LoadBalancer | FrontendKind::ExternalIp) => true,
-        // Another port of an address that nobody else will refuse.
-        None => is_virtual_outside(cx, dst),
-    }
-}
-
-/// Whether `addr` is a Service's address that is reached from outside and that no node has for its own.
-pub(crate) fn is_virtual_outside(cx: &Context<'_>, addr: IpAddr) -> bool {
-    cx.tables.policy.is_virtual(addr) && !cx.tables.is_own_address(addr) && !place::is_service_range(cx, addr)
-}
-
 /// The source of a flow's packets once they have crossed a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -164,7 +106,7 @@ pub(crate) fn source_from(
             Place::Peer(_) if place::is_other_node(cx, client) => own,
             // This node's kernel answers through the host port what comes from a Service.
             Place::Port(shard, id) if cx.tables.attached.host == Some((shard, id)) => {
-                cluster_ip(cx, original).map(Source::Address).ok_or(DropReason::NoRoute)
+                service::cluster_ip(cx, original).map(Source::Address).ok_or(DropReason::NoRoute)
             }
             _ if cx.config.masquerade_all => own,
             _ => Ok(Source::Address(client)),
@@ -172,7 +114,7 @@ pub(crate) fn source_from(
     }
     let gateway = || answer::gateway(cx, client).map(Source::Address).ok_or(DropReason::ToItself);
     match (to_itself || port.owns(target.addr), port.is_host()) {
-        (true, _) if !target.service => Err(DropReason::ToItself),
+        (true, _) if target.service.is_none() => Err(DropReason::ToItself),
         // The gateway's address is the host's own, so the host gets the Service's instead.
         (true, true) => Ok(Source::Address(original.dst())),
         (true, false) => gateway(),
@@ -180,14 +122,6 @@ pub(crate) fn source_from(
         (false, true) if place::is_other_node(cx, target.addr) => gateway(),
         (false, _) => Ok(Source::Address(client)),
     }
-}
-
-/// The cluster address of the Service that packets with `key` are for.
-fn cluster_ip(cx: &Context<'_>, key: &FlowKey) -> Option<IpAddr> {
-    let dst = key.dst();
-    let frontend = cx.tables.policy.find_service(dst, key.protocol, key.dst_port)?;
-    let cluster_ips = &cx.tables.policy.service_entry(frontend.service).cluster_ips;
-    cluster_ips.iter().copied().find(|addr| addr.is_ipv4() == dst.is_ipv4())
 }
 
 /// The source of a flow that comes into `port`: the opener's, unless it leaves the cluster there (P03).
@@ -286,6 +220,7 @@ fn rewrite(packet: &mut Packet, frame: &mut Frame, to: &FlowKey) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy::tables::ServicePortIndex;
     use std::net::Ipv4Addr;
 
     fn addr(last: u8) -> IpAddr {
@@ -315,7 +250,7 @@ mod tests {
     #[test]
     fn a_source_port_is_changed_only_if_the_answers_would_look_the_same() {
         let mut flows = FlowTable::new(1, 100);
-        let target = Target { addr: addr(2), port: 8080, service: true };
+        let target = Target { addr: addr(2), port: 8080, service: Some(ServicePortIndex(0)) };
         let original = FlowKey::new(Protocol::TCP, addr(1), 40_000, addr(9), 80);
         let plan = |flows: &mut FlowTable| plan_reply(Instant::ZERO, flows, &original, &target, addr(1)).unwrap();
         assert_eq!(plan(&mut flows).dst_port, 40_000);
@@ -331,7 +266,7 @@ mod tests {
         for port in 1..=u16::MAX {
             flows.insert(Instant::ZERO, translated(8, port, port)).unwrap();
         }
-        let target = Target { addr: addr(2), port: 8080, service: true };
+        let target = Target { addr: addr(2), port: 8080, service: Some(ServicePortIndex(0)) };
         let original = FlowKey::new(Protocol::TCP, addr(1), 40_000, addr(9), 80);
         assert_eq!(plan_reply(Instant::ZERO, &mut flows, &original, &target, addr(1)), None);
     }

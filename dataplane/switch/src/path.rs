@@ -20,14 +20,15 @@ use crate::counters::AnswerKind;
 use crate::flows::{Flow, Hit, InsertError};
 use crate::fragments::{Datagram, NoFlow};
 use crate::later::Stage;
-use crate::nat::{self, Role, Target};
+use crate::nat::{self, Role};
 use crate::path_mtu::PathMtus;
 use crate::place::{self, Place};
-use crate::ports::{Port, Ports};
+use crate::ports::{Port, Ports, Shared};
+use crate::retry::{self, AttemptKey, Sign};
+use crate::service::{self, Target};
 use crate::state::{self, Side};
 use crate::{DropReason, Exit, GATEWAY_MAC, Origin, PortId, SwitchConfig, Tables, UNRESOLVED_MAC, answer, verdict};
 use overlay::peers::PeerId;
-use policy::tables::Client;
 use std::net::IpAddr;
 use wire::{Ethernet, FlowKey, Fragment, Frame, Instant, L4, Malformed, Packet, Protocol, edit};
 
@@ -220,8 +221,13 @@ fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Pac
     }
     let hit = match found {
         Found::Flow(hit) => hit,
-        Found::Opener(key) => open_outbound(cx, port, &packet, key, frame)?,
+        Found::Opener(key) => {
+            let (port, shared) = ports.split(slot);
+            open_outbound(cx, port, shared, &packet, key, frame)?
+        }
     };
+    hear(cx, ports, slot, hit, &packet)?;
+    let port = ports.at_mut(slot);
     let far = port.flows.get(hit).far;
     if let Place::Nowhere(reason) = far {
         return Err(answer::unreachable(cx, port, frame, &packet, reason));
@@ -253,7 +259,7 @@ fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Pac
 /// What was found of a packet from outside, if it is any business of ours.
 fn of_ours(cx: &Context<'_>, found: Step<Found>) -> Step<Found> {
     match found {
-        Ok(Found::Opener(key)) if !nat::is_served_outside(cx, &key) => Err(DropReason::LeftToKernel.into()),
+        Ok(Found::Opener(key)) if !service::is_served_outside(cx, &key) => Err(DropReason::LeftToKernel.into()),
         Err(Stop::Drop(DropReason::UnrelatedIcmpError | DropReason::FragmentWithoutFirst)) => {
             Err(DropReason::LeftToKernel.into())
         }
@@ -308,6 +314,8 @@ fn take_in(
             opened => opened?,
         },
     };
+    hear(cx, ports, slot, hit, &packet)?;
+    let port = ports.at_mut(slot);
     pass(cx, port, hit, &role, &mut packet, frame);
     Ok(deliver(port, frame))
 }
@@ -411,7 +419,7 @@ fn find(
     }
     let flow = port.flows.get(hit);
     match role {
-        Role::Own(_) if flow.state().is_reopened_by(packet) => {
+        Role::Own(_) if flow.state().is_reopened_by(packet) || is_led_elsewhere(cx, port, hit, packet) => {
             let key = *flow.key(hit.side);
             port.flows.remove(hit);
             Ok(Found::Opener(key))
@@ -424,6 +432,57 @@ fn find(
         _ if is_current => Ok(Found::Flow(hit)),
         _ => judge_again(cx, port, hit, packet, role, frame),
     }
+}
+
+/// Whether a packet asks for a connection on the 5-tuple of another one whose backend takes no connections any more (B19).
+#[inline]
+fn is_led_elsewhere(cx: &Context<'_>, port: &Port, hit: Hit, packet: &Packet) -> bool {
+    let flow = port.flows.get(hit);
+    let asks_a_service = flow.service && hit.side == Side::Original && state::begins_connection(packet);
+    asks_a_service && !service::is_candidate(cx, port, &flow.original, &flow.reply)
+}
+
+/// A packet of a connection attempt that may be led to another backend (S29): if its backend refuses, that is not passed on but
+/// another one tried; if it is over, the attempt is let go.
+#[inline]
+fn hear(cx: &Context<'_>, ports: &mut Ports, slot: usize, hit: Hit, packet: &Packet) -> Step<()> {
+    let (port, shared) = ports.split(slot);
+    let flow = port.flows.get(hit);
+    if !flow.watched {
+        return Ok(());
+    }
+    let attempt = (port.config.id, flow.original);
+    match retry::read(packet, hit.side == Side::Original) {
+        Sign::None => Ok(()),
+        Sign::Refused if flow.state().is_unanswered() && retry::may_go_on(cx, port, &shared.retries, &attempt) => {
+            port.flows.remove(hit);
+            shared.later.try_again(attempt);
+            Err(DropReason::RetriedElsewhere.into())
+        }
+        Sign::Refused | Sign::Over => {
+            port.flows.get_mut(hit).watched = false;
+            shared.retries.let_go(&attempt);
+            Ok(())
+        }
+    }
+}
+
+/// The time of a connection attempt is up: it is led to another backend, or stays where it is if there is none.
+pub(crate) fn overdue(cx: &Context<'_>, ports: &mut Ports, attempt: &AttemptKey) {
+    if let Some(slot) = ports.find(attempt.0) {
+        let (port, shared) = ports.split(slot);
+        if let Some(hit) = port.flows.find(cx.now, &attempt.1)
+            && port.flows.get(hit).watched
+        {
+            if port.flows.get(hit).state().is_unanswered() && retry::may_go_on(cx, port, &shared.retries, attempt) {
+                port.flows.remove(hit);
+                shared.retries.wait_anew(cx.now, attempt);
+                return shared.later.try_again(*attempt);
+            }
+            port.flows.get_mut(hit).watched = false;
+        }
+    }
+    ports.shared.retries.let_go(attempt);
 }
 
 /// The flow of packets with `key` from `sender`, or else the key that a flow of theirs is to have.
@@ -507,7 +566,7 @@ fn judge_again(
     frame: &mut Frame,
 ) -> Step<Found> {
     let Flow { original, reply, opened_here, service, origin, far: far_before, .. } = *port.flows.get(hit);
-    if opened_here && !nat::is_still_target(cx, &original, &reply, service) {
+    if opened_here && !service::is_still_target(cx, port, &original, &reply, service) {
         if hit.side == Side::Reply {
             // What the backend still says is let through until the client speaks and learns of it, unless policy forbids it.
             if !port.owns(reply.src()) {
@@ -574,23 +633,30 @@ fn far_of(cx: &Context<'_>, port: &Port, origin: Origin, addr: IpAddr) -> Place 
 fn open_outbound(
     cx: &Context<'_>,
     port: &mut Port,
+    shared: &mut Shared,
     packet: &Packet,
     original: FlowKey,
     frame: &mut Frame,
 ) -> Step<Hit> {
-    let client = if port.is_uplink() { Client::Outside } else { Client::Inside };
-    let target = match nat::find_target(cx, client, &original) {
-        Ok(target) => target,
-        Err(reason) => return Err(answer::refused(cx, port, frame, packet, reason)),
+    let mut tried = shared.retries.tried(&(port.config.id, original));
+    let (target, far) = loop {
+        let target = match service::find_target(cx, port, shared, &original, &tried) {
+            Ok(target) => target,
+            Err(reason @ (DropReason::NoBackend | DropReason::NoSuchServicePort)) => {
+                return Err(answer::refused(cx, port, frame, packet, reason));
+            }
+            Err(reason) => return Err(reason.into()),
+        };
+        if !port.owns(target.addr) {
+            let answers = original.with_dst(target.addr, target.port).reverse();
+            verdict::outbound(cx, port, &answers)?;
+        }
+        match far_of(cx, port, Origin::Port, target.addr) {
+            Place::Nowhere(_) if retry::skips(cx, port, &target, packet, &mut tried) => {}
+            Place::Nowhere(reason) => return Err(answer::unreachable(cx, port, frame, packet, reason)),
+            far => break (target, far),
+        }
     };
-    if !port.owns(target.addr) {
-        let answers = original.with_dst(target.addr, target.port).reverse();
-        verdict::outbound(cx, port, &answers)?;
-    }
-    let far = far_of(cx, port, Origin::Port, target.addr);
-    if let Place::Nowhere(reason) = far {
-        return Err(answer::unreachable(cx, port, frame, packet, reason));
-    }
     let source = nat::source_from(cx, port, &original, &target, far)?;
     let planned = nat::plan(cx.now, &mut port.flows, &original, &target, source);
     let (reply, leased) = match planned {
@@ -598,11 +664,16 @@ fn open_outbound(
         planned => planned?,
     };
     let mut flow = Flow::new(cx.now, packet, original, reply);
-    flow.service = target.service;
+    flow.service = target.service.is_some();
+    flow.watched = retry::watch(cx, port, shared, &target, packet, frame, tried);
     flow.far = far;
     flow.leased = leased;
     flow.epoch = cx.epoch;
-    insert(cx, port, flow)
+    let hit = insert(cx, port, flow)?;
+    if let Some(service) = target.service {
+        shared.hits.open(cx.tables.policy.service(service).id, tried.len() > 0);
+    }
+    Ok(hit)
 }
 
 /// A flow comes in: policy, the place of its opener for the answers, and the source that it leaves the cluster with.
@@ -619,7 +690,7 @@ fn open_inbound(cx: &Context<'_>, port: &mut Port, sender: Sender, packet: &Pack
         Sender::Peer(_, addr) if place::is_outside(cx, original.src()) => Origin::Peer(addr),
         Sender::Peer(..) => Origin::Port,
     };
-    let target = Target { addr: original.dst(), port: original.dst_port, service: false };
+    let target = Target::plain(&original);
     let source = nat::source_into(cx, port, &original);
     let (reply, leased) = nat::plan(cx.now, &mut port.flows, &original, &target, source)?;
     let mut flow = Flow::new(cx.now, packet, original, reply);

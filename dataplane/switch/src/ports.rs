@@ -1,11 +1,14 @@
 //! The ports of one shard and what belongs to each: its flows, its fragment notes, its counters, its right to errors.
 
+use crate::affinity::{self, Affinity};
 use crate::answer::Bucket;
 use crate::counters::Counters;
 use crate::flows::FlowTable;
 use crate::fragments::{Datagram, Fragments};
+use crate::hits::Hits;
 use crate::later::Later;
 use crate::path::Context;
+use crate::retry::Retries;
 use crate::{PortConfig, PortId, PortKind, SwitchConfig};
 use hashbrown::HashMap;
 use policy::tables::{PodIndex, Tables};
@@ -79,15 +82,44 @@ impl Port {
 }
 
 /// All ports of a shard, by slot and by number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ports {
     slots: Vec<Port>,
     by_id: HashMap<PortId, usize>,
-    /// Frames that leave later than they came, of all ports.
+    pub(crate) shared: Shared,
+}
+
+/// What all ports of a shard share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Frames that leave later than they came.
     pub(crate) later: Later,
+    /// Which backends clients had last.
+    pub(crate) affinity: Affinity,
+    /// Connection attempts that may be led to another backend.
+    pub(crate) retries: Retries,
+    /// How often Services were used.
+    pub(crate) hits: Hits,
 }
 
 impl Ports {
+    /// No port.
+    pub(crate) fn new(switch: &SwitchConfig) -> Ports {
+        let shared = Shared {
+            later: Later::default(),
+            affinity: Affinity::new(switch.seed, affinity::CLIENTS_MAX),
+            retries: Retries::default(),
+            hits: Hits::default(),
+        };
+        Ports { slots: Vec::new(), by_id: HashMap::new(), shared }
+    }
+
+    /// The port at `slot` and what it shares with the others.
+    #[inline]
+    pub(crate) fn split(&mut self, slot: usize) -> (&mut Port, &mut Shared) {
+        (&mut self.slots[slot], &mut self.shared)
+    }
+
     /// Attaches a port; one of the same number is replaced.
     pub(crate) fn add(&mut self, config: PortConfig, switch: &SwitchConfig, tables: &Tables) -> Option<Port> {
         let replaced = self.remove(config.id);
@@ -145,12 +177,12 @@ impl Ports {
     /// or is discarded if the first was refused.
     #[cold]
     pub(crate) fn settle(&mut self, now: Instant, slot: usize, datagram: Datagram, forwarded: bool) {
-        let Ports { slots, later, .. } = self;
+        let Ports { slots, shared, .. } = self;
         let fragments = &mut slots[slot].fragments;
         if !forwarded {
             fragments.note_refused(now, datagram);
         }
-        fragments.waiting.take(&datagram, |held| later.release(held));
+        fragments.waiting.take(&datagram, |held| shared.later.release(held));
     }
 
     /// The ports in order of their numbers.

@@ -207,6 +207,11 @@ impl State {
         }
     }
 
+    /// Whether a connection is asked for and was not answered.
+    pub(crate) fn is_unanswered(self) -> bool {
+        self == State::TcpSynSent
+    }
+
     /// Whether `packet` begins a conversation of its own although its 5-tuple is known: a SYN after the end (S14, B19).
     pub(crate) fn is_reopened_by(self, packet: &Packet) -> bool {
         self.is_ended() && begins_connection(packet)

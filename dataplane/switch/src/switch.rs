@@ -2,13 +2,17 @@
 
 use crate::counters::{AnswerKind, Counters, SwitchCounters};
 use crate::fragments::{Datagram, WAIT_MAX};
-use crate::later::{Held, Stage, WayIn};
+use crate::later::{Held, Pending, Stage, WayIn};
 use crate::path::{self, Context, Step, Stop};
 use crate::path_mtu::PathMtus;
 use crate::ports::{Port, Ports};
+use crate::retry::AttemptKey;
 use crate::state::Side;
-use crate::{DropReason, Exit, Fate, FlowInfo, Origin, PortConfig, PortId, SourcePool, SwitchConfig, Tables};
+use crate::{
+    DropReason, Exit, Fate, FlowInfo, Origin, PortConfig, PortId, ServiceHits, SourcePool, SwitchConfig, Tables,
+};
 use overlay::peers::PeerId;
+use policy::tables::ServicePortId;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -37,10 +41,10 @@ impl Switch {
     /// A switch without ports; everything is dropped until tables arrive.
     pub fn new(config: SwitchConfig) -> Switch {
         Switch {
+            ports: Ports::new(&config),
             config,
             tables: Arc::new(Tables::empty()),
             epoch: 0,
-            ports: Ports::default(),
             path_mtus: PathMtus::default(),
             tunnel: Counters::default(),
             handover: Counters::default(),
@@ -64,6 +68,7 @@ impl Switch {
         for port in self.ports.iter_mut() {
             port.identify(&self.tables.policy);
         }
+        self.ports.shared.hits.forget_gone(&self.tables.policy);
         (!first).then_some(old)
     }
 
@@ -141,7 +146,7 @@ impl Switch {
     /// Whether [`Switch::release`] has something to give.
     #[inline]
     pub fn has_pending(&self) -> bool {
-        self.ports.later.has_pending()
+        self.ports.shared.later.has_pending()
     }
 
     /// The next frame that leaves later than it came: it is put into `frame`, whatever that held, and its fate says where it
@@ -150,7 +155,10 @@ impl Switch {
     /// # Panics
     /// If the buffer of `frame` is smaller than the largest frame that was handed in.
     pub fn release(&mut self, now: Instant, frame: &mut Frame) -> Option<Fate> {
-        let held = self.ports.later.take()?;
+        let held = match self.ports.shared.later.take()? {
+            Pending::Held(held) => held,
+            Pending::Again(attempt) => return Some(self.try_again(now, attempt, frame)),
+        };
         held.restore(frame);
         let (cx, ports) = self.context(now);
         let step = path::release(&cx, ports, held.stage, frame);
@@ -160,11 +168,32 @@ impl Switch {
         Some(fate)
     }
 
+    /// Sends the SYN of a connection attempt once more, to a backend that it has not been at. It was counted when it came; what
+    /// becomes of it this time is counted at its Service.
+    #[cold]
+    fn try_again(&mut self, now: Instant, attempt: AttemptKey, frame: &mut Frame) -> Fate {
+        let Some(syn) = self.ports.shared.retries.syn(&attempt) else { return Fate::Drop(DropReason::BackendGone) };
+        syn.restore(frame);
+        let stage = syn.stage;
+        let (cx, ports) = self.context(now);
+        let fate = match path::release(&cx, ports, stage, frame) {
+            Ok(exit) => Fate::Forward(exit),
+            Err(Stop::Answer(_, exit)) => Fate::Answer(exit),
+            Err(Stop::Drop(reason)) => Fate::Drop(reason),
+            Err(Stop::Wait(_)) => Fate::Drop(DropReason::FragmentWithoutFirst),
+        };
+        if !matches!(fate, Fate::Forward(_)) {
+            self.ports.shared.retries.let_go(&attempt);
+        }
+        self.count_delivery(fate, frame);
+        fate
+    }
+
     /// No later than the next moment at which [`Switch::expire`] has a held frame to release or to give up; `None` if nothing
     /// is held. Traffic can bring it nearer, so a shell asks before it sleeps.
     #[inline]
     pub fn deadline(&self) -> Option<Instant> {
-        self.ports.later.deadline()
+        self.ports.shared.later.deadline()
     }
 
     /// Counts a frame that the shell itself had to discard (transmit queue full, device gone, datagram truncated).
@@ -212,18 +241,22 @@ impl Switch {
         [next.map(|at| at.max(soonest)), self.deadline()].into_iter().flatten().min()
     }
 
-    /// Gives up the frames that have waited too long.
+    /// Gives up the frames that have waited too long, and leads connection attempts that were not answered in time elsewhere.
     fn give_up_overdue(&mut self, now: Instant) {
         if self.deadline().is_none_or(|at| now < at) {
             return;
         }
-        let (mut overdue, mut next) = (Vec::new(), None);
+        for attempt in self.ports.shared.retries.overdue(now) {
+            let (cx, ports) = self.context(now);
+            path::overdue(&cx, ports, &attempt);
+        }
+        let (mut overdue, mut next) = (Vec::new(), self.ports.shared.retries.deadline());
         for port in self.ports.iter_mut() {
             let waiting = &mut port.fragments.waiting;
             overdue.extend(std::iter::from_fn(|| waiting.pop_overdue(now)));
             next = [next, waiting.deadline()].into_iter().flatten().min();
         }
-        self.ports.later.set_deadline(next);
+        self.ports.shared.later.set_deadline(next);
         for held in overdue {
             let is_kernels = matches!(held.stage, Stage::From(id) if self.ports.is_uplink(id));
             let reason = if is_kernels { DropReason::LeftToKernel } else { DropReason::FragmentWithoutFirst };
@@ -251,6 +284,11 @@ impl Switch {
             shell: DropReason::ALL.iter().map(|&r| (r, self.shell[r as usize])).filter(|(_, n)| *n > 0).collect(),
             flows: self.ports.iter().map(|port| port.flows.len()).sum(),
         }
+    }
+
+    /// How often each Service port was used that is or was known, in order of their names.
+    pub fn service_hits(&self) -> Vec<(ServicePortId, ServiceHits)> {
+        self.ports.shared.hits.all()
     }
 
     /// The flows of every port, at most `max`.
@@ -316,7 +354,7 @@ impl Switch {
         let (Some(slot), Some(datagram)) = (self.ports.find(id), datagram) else {
             return Fate::Drop(DropReason::PortGone);
         };
-        self.ports.later.add_deadline(held.since + WAIT_MAX);
+        self.ports.shared.later.add_deadline(held.since + WAIT_MAX);
         let mut given_up = Vec::new();
         let fits = self.ports.at_mut(slot).fragments.waiting.push(datagram, held, |held| given_up.push(held));
         for held in given_up {

@@ -403,6 +403,28 @@ impl Tables {
         })
     }
 
+    /// Whether a flow from `src` to `dst` that was sent to the endpoint `at` may go on there. What [`Self::is_backend`] says, and two
+    /// things more: the client has to be allowed still, and a flow without an end, which could outlive any change, keeps to the
+    /// nodes that traffic policy Local names.
+    pub fn may_stay(
+        &self,
+        frontend: Frontend,
+        dst: IpAddr,
+        node: Option<NodeIndex>,
+        client: Client,
+        src: IpAddr,
+        at: (IpAddr, u16),
+    ) -> bool {
+        let service = self.service(frontend.service);
+        let Some(backend) = self.find_backend(frontend.service, at.0, at.1) else { return false };
+        if frontend.kind == FrontendKind::LoadBalancer && !service.service.allows_source(src) {
+            return false;
+        }
+        service.protocol != Protocol::UDP
+            || (backend.state != super::EndpointState::Unready
+                && self.confined_to(frontend, dst, node, client).is_none_or(|node| backend.is_on(node)))
+    }
+
     /// The endpoint of a Service port at `addr`:`port`, whatever its state.
     #[inline]
     pub fn find_backend(&self, service: ServicePortIndex, addr: IpAddr, port: u16) -> Option<Backend> {

@@ -1,6 +1,7 @@
 //! Scenes: switches of two nodes joined in memory, packets in words, one behaviour each. After every packet the counters
 //! must balance, checksums must be right and the hop limit lowered once; see [`scene::Scene`].
 
+mod affinity;
 mod allocations;
 mod answers;
 mod anything;
@@ -8,13 +9,16 @@ mod bytes;
 mod errors;
 mod forwarding;
 mod fragments;
+mod frontends;
 mod limits;
 mod masquerade;
 mod objects;
 mod outside_errors;
 mod policies;
+mod retry;
 mod scene;
 mod services;
 mod spoofing;
+mod stale;
 mod translation;
 mod uplink;

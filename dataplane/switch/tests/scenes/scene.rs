@@ -52,6 +52,7 @@ pub(crate) struct Pod {
     pub(crate) mac: MacAddr,
     pub(crate) port: PortId,
     pub(crate) shard: u16,
+    pub(crate) attached: bool,
 }
 
 pub(crate) struct Service {
@@ -218,6 +219,37 @@ impl Scene {
         self.now = self.now + Duration::from_secs(seconds);
     }
 
+    /// Lets a shorter time pass.
+    pub(crate) fn wait_ms(&mut self, milliseconds: u64) {
+        self.now = self.now + Duration::from_millis(milliseconds);
+    }
+
+    /// The pod called `name` is another one from now on, with the same address on the same port.
+    pub(crate) fn rename(&mut self, name: &str, to: &str) {
+        let at = self.pods.iter().position(|p| p.name == name).expect("a pod");
+        self.pods[at].name = to.to_owned();
+        let Pod { node, v4, v6, mac, port, shard, .. } = self.pods[at];
+        let switch = &mut self.nodes[node - 1].shards[usize::from(shard)];
+        switch.remove_port(port);
+        switch.add_port(PortConfig {
+            id: port,
+            kind: PortKind::Pod { namespace: "default".to_owned(), name: to.to_owned() },
+            mac,
+            addresses: vec![v4.into(), v6.into()],
+            mtu: TUNNEL_MTU,
+        });
+        self.compile();
+    }
+
+    /// The pod called `name` is gone, and the objects do not know it yet.
+    pub(crate) fn detach(&mut self, name: &str) {
+        let at = self.pods.iter().position(|p| p.name == name).expect("a pod");
+        let Pod { node, port, shard, .. } = self.pods[at];
+        self.pods[at].attached = false;
+        self.nodes[node - 1].shards[usize::from(shard)].remove_port(port);
+        self.compile();
+    }
+
     fn read(&mut self, text: &str) {
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -295,6 +327,7 @@ impl Scene {
             v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, node as u16, 0, 0, 0, 10 + number),
             mac: MacAddr::local(u64::from(port.0) * 256 + node as u64),
             port,
+            attached: true,
             shard: number % self.shards,
         };
         self.nodes[node - 1].shards[usize::from(pod.shard)].add_port(PortConfig {
@@ -314,7 +347,7 @@ impl Scene {
             let local: HashMap<IpAddr, (ShardId, PortId)> = self
                 .pods
                 .iter()
-                .filter(|p| p.node == node)
+                .filter(|p| p.node == node && p.attached)
                 .flat_map(|p| {
                     let at = (ShardId(p.shard), p.port);
                     [(IpAddr::V4(p.v4), at), (IpAddr::V6(p.v6), at)]
