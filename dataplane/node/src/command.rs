@@ -2,11 +2,15 @@
 
 use crate::Counters;
 use crate::tap::Tap;
+use crate::uplink::link::{Interface, Uplink};
+use crate::uplink::next_hops::NextHop;
 use crossbeam_channel::Sender;
 use mio::Waker;
 use std::io;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use switch::{FlowInfo, Origin, PortConfig, PortId, ShardId, Tables};
+use switch::{FlowInfo, Origin, PortConfig, PortId, ShardId, SourcePool, Tables};
 use wire::Frame;
 
 /// Frames that may wait for one shard, from all others together. Dropping beyond is right: the shard is overloaded.
@@ -16,6 +20,16 @@ pub(crate) const HANDOVER_MAX: usize = 1024;
 pub(crate) enum Command {
     /// Serve a port from now on.
     AddPort(PortConfig, Tap, Sender<io::Result<()>>),
+    /// Serve the uplink from now on.
+    AddUplink(PortConfig, Box<Uplink>, Sender<io::Result<()>>),
+    /// The uplink's interfaces are these.
+    SetInterfaces(Vec<Interface>),
+    /// Packets for this address leave so.
+    NextHop(IpAddr, NextHop),
+    /// Ask for all next hops again.
+    ForgetNextHops,
+    /// The uplink may use these source ports.
+    GrantSourcePorts(SourcePool, RangeInclusive<u16>),
     /// Stop serving a port and close its device, which removes the interface.
     RemovePort(PortId, Sender<()>),
     /// Judge by these tables; answers with the old ones, to be freed by the asker.

@@ -31,7 +31,7 @@ impl Counters {
     }
 }
 
-/// What happened at the system calls of the tunnel and of the ports.
+/// What happened at the system calls of the tunnel, of the uplink and of the ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoCounters {
     /// Tunnel datagrams received, after UDP_GRO was undone.
@@ -50,6 +50,12 @@ pub struct IoCounters {
     pub tunnel_unreachable: u64,
     /// Other errors of a tunnel socket.
     pub tunnel_errors: u64,
+    /// Frames received from the node's own interfaces, after the filter.
+    pub uplink_rx_frames: u64,
+    /// Frames sent out of the node's own interfaces.
+    pub uplink_tx_frames: u64,
+    /// Packets to the outside that went through the kernel, because their next hop was not known (yet).
+    pub uplink_tx_through_kernel: u64,
     /// Ports whose device went away under us.
     pub ports_lost: u64,
 }
@@ -64,6 +70,9 @@ impl IoCounters {
         self.tunnel_tx_too_big += other.tunnel_tx_too_big;
         self.tunnel_unreachable += other.tunnel_unreachable;
         self.tunnel_errors += other.tunnel_errors;
+        self.uplink_rx_frames += other.uplink_rx_frames;
+        self.uplink_tx_frames += other.uplink_tx_frames;
+        self.uplink_tx_through_kernel += other.uplink_tx_through_kernel;
         self.ports_lost += other.ports_lost;
     }
 }

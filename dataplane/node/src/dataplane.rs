@@ -14,19 +14,21 @@ use crate::link::{self, host_route, plan_routes};
 use crate::netlink::{Link, Netlink};
 use crate::sys::netns;
 use crate::tap::Tap;
+use crate::uplink::keeper::{Keeper, ShardLine, Started};
 use crate::{
-    AttachError, ClaimFailure, Counters, DataplaneConfig, PortInfo, PortSpec, StartError, Stopped, UplinkStatus, start,
+    AttachError, ClaimFailure, Counters, DataplaneConfig, PortInfo, PortSpec, StartError, Stopped, UplinkState,
+    UplinkStatus, start,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ipnet::IpNet;
 use mio::Waker;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use switch::{Attached, FlowInfo, PortConfig, PortId, PortKind, ShardId, Tables};
-use wire::MacAddr;
+use wire::{MacAddr, Protocol};
 
 /// Most ports of a node. Kubernetes asks for 110 pods per node, the densest nodes hold some hundreds; each port costs a
 /// descriptor and a device.
@@ -40,6 +42,8 @@ pub(crate) const IFNAME_MAX_BYTES: usize = 15;
 pub struct Dataplane {
     config: DataplaneConfig,
     pod_mtu: u16,
+    /// Or why there is no uplink. Dropped before the shards, which it tells things.
+    uplink: Result<Keeper, UplinkState>,
     shards: Vec<ShardHandle>,
     registry: Mutex<Registry>,
 }
@@ -66,6 +70,8 @@ struct Registry {
     ports: BTreeMap<PortId, PortInfo>,
     policy: Arc<policy::tables::Tables>,
     announced: BTreeSet<IpAddr>,
+    /// Ports of Services that could not be claimed at the node's addresses.
+    unclaimed: HashSet<(Protocol, u16)>,
     next_port: u32,
     /// Of the node's own namespace.
     netlink: Netlink,
@@ -78,13 +84,15 @@ impl Dataplane {
     pub fn start(config: DataplaneConfig) -> Result<Dataplane, StartError> {
         let probed = start::probe(&config)?;
         let shards = start::spawn_shards(&config, probed.pod_mtu)?;
-        let dataplane = Dataplane {
+        let mut dataplane = Dataplane {
             pod_mtu: probed.pod_mtu,
+            uplink: Err(UplinkState::Off),
             shards,
             registry: Mutex::new(Registry {
                 ports: BTreeMap::new(),
                 policy: Arc::default(),
                 announced: BTreeSet::new(),
+                unclaimed: HashSet::new(),
                 next_port: HOST_PORT.0,
                 netlink: probed.netlink,
                 host_link: probed.host_link,
@@ -93,6 +101,9 @@ impl Dataplane {
         };
         // Dropped on failure, which stops the shards.
         dataplane.attach_host(probed.host_tap)?;
+        if dataplane.config.uplink {
+            dataplane.uplink = dataplane.attach_uplink().map_err(UplinkState::Missing);
+        }
         Ok(dataplane)
     }
 
@@ -111,20 +122,38 @@ impl Dataplane {
     pub fn set_policy(&self, policy: Arc<policy::tables::Tables>) -> Result<Vec<ClaimFailure>, Stopped> {
         let mut registry = self.registry();
         registry.policy = policy;
+        let Ok(keeper) = &self.uplink else {
+            self.publish(&registry)?;
+            return Ok(Vec::new());
+        };
+        let failures = keeper.hold(registry.policy.clone());
+        registry.unclaimed = failures.iter().map(|failure| (failure.protocol, failure.port)).collect();
         self.publish(&registry)?;
-        Ok(Vec::new())
+        keeper.let_go();
+        Ok(failures)
     }
 
     /// From here on this node answers ARP and neighbor discovery on the underlay for exactly these addresses, and tells the
     /// neighbors about those that it did not answer for before (gratuitous ARP, unsolicited neighbor advertisements).
     pub fn announce(&self, addresses: &BTreeSet<IpAddr>) -> Result<(), Stopped> {
-        self.registry().announced.clone_from(addresses);
+        let mut registry = self.registry();
+        if registry.announced == *addresses {
+            return Ok(());
+        }
+        registry.announced.clone_from(addresses);
+        self.publish(&registry)?;
+        if let Ok(keeper) = &self.uplink {
+            keeper.announce(addresses.clone());
+        }
         Ok(())
     }
 
     /// State of the uplink.
     pub fn uplink_status(&self) -> UplinkStatus {
-        UplinkStatus { announced: self.registry().announced.iter().copied().collect(), ..UplinkStatus::default() }
+        match &self.uplink {
+            Ok(keeper) => keeper.status(),
+            Err(state) => UplinkStatus { state: state.clone(), ..UplinkStatus::default() },
+        }
     }
 
     /// Routes of the node's own network namespace towards the host TAP: missing ones are added, stale ones removed.
@@ -180,17 +209,17 @@ impl Dataplane {
         }
     }
 
-    /// Removes a port and its interface; `false` if there is no such port. The host port stays.
+    /// Removes a port and its interface; `false` if there is no such port. The host port and the uplink stay.
     pub fn detach(&self, id: PortId) -> Result<bool, Stopped> {
         let mut registry = self.registry();
-        if id == HOST_PORT || !registry.ports.contains_key(&id) {
+        if id == HOST_PORT || id == UPLINK_PORT || !registry.ports.contains_key(&id) {
             return Ok(false);
         }
         self.unregister(&mut registry, id)?;
         Ok(true)
     }
 
-    /// All ports, the host port first, by number.
+    /// All ports, the host port first, then the uplink, by number.
     pub fn ports(&self) -> Vec<PortInfo> {
         self.registry().ports.values().cloned().collect()
     }
@@ -225,7 +254,7 @@ impl Dataplane {
     /// Gives the host TAP its addresses and its port.
     fn attach_host(&self, tap: Tap) -> Result<(), StartError> {
         let mut registry = self.registry();
-        registry.next_port = HOST_PORT.0 + 1;
+        registry.next_port = UPLINK_PORT.0 + 1;
         let info = PortInfo {
             id: HOST_PORT,
             shard: ShardId(0),
@@ -248,15 +277,39 @@ impl Dataplane {
         registry.netlink.set_up(link.index).map_err(refused)
     }
 
+    /// Opens the uplink and has the shard of the host port serve it; the error says in words why there is none.
+    fn attach_uplink(&self) -> Result<Keeper, String> {
+        let mut registry = self.registry();
+        let shard = &self.shards[0];
+        let line = ShardLine { commands: shard.commands.clone(), waker: shard.waker.clone() };
+        let Started { keeper, uplink, survey } = Keeper::start(&self.config, line)?;
+        let mut interfaces = survey.interfaces.iter().map(|interface| &interface.info);
+        let first = interfaces.next().ok_or("no interface has the node's addresses")?;
+        let info = PortInfo {
+            id: UPLINK_PORT,
+            shard: ShardId(0),
+            kind: PortKind::Uplink,
+            netns: Default::default(),
+            ifname: first.name.clone(),
+            mac: first.mac,
+            addresses: self.config.underlay.clone(),
+            gateways: Vec::new(),
+            mtu: interfaces.map(|interface| interface.mtu).fold(first.mtu, u16::min),
+            tap: crate::TapKind::Offload,
+        };
+        let stopped = || Stopped.to_string();
+        let answer = shard.ask(|reply| Command::AddUplink(port_config(&info), uplink, reply));
+        let added = answer.and_then(|answer| answer.recv().map_err(|_| Stopped)).map_err(|_| stopped())?;
+        added.map_err(|error| format!("its sockets cannot be polled: {error}"))?;
+        registry.ports.insert(info.id, info);
+        self.publish(&registry).map_err(|_| stopped())?;
+        keeper.begin();
+        Ok(keeper)
+    }
+
     /// Has the shard serve the port, and lists it.
     fn register(&self, registry: &mut Registry, info: &PortInfo, tap: Tap) -> Result<(), AttachError> {
-        let config = PortConfig {
-            id: info.id,
-            kind: info.kind.clone(),
-            mac: info.mac,
-            addresses: info.addresses.clone(),
-            mtu: info.mtu,
-        };
+        let config = port_config(info);
         let shard = &self.shards[usize::from(info.shard.0)];
         let answer = shard.ask(|reply| Command::AddPort(config, tap, reply))?;
         answer.recv().map_err(|_| Stopped)?.map_err(|error| AttachError::Step("polling the device", error))?;
@@ -277,11 +330,17 @@ impl Dataplane {
         let places: HashMap<IpAddr, (ShardId, PortId)> = registry
             .ports
             .values()
-            .filter(|port| port.kind != PortKind::Host)
+            .filter(|port| matches!(port.kind, PortKind::Pod { .. }))
             .flat_map(|port| port.addresses.iter().map(|address| (*address, (port.shard, port.id))))
             .collect();
-        let host = registry.ports.get(&HOST_PORT).map(|port| (port.shard, port.id));
-        let attached = Attached { pods: Arc::new(places), host, ..Attached::default() };
+        let place = |id| registry.ports.get(&id).map(|port| (port.shard, port.id));
+        let attached = Attached {
+            pods: Arc::new(places),
+            host: place(HOST_PORT),
+            uplink: place(UPLINK_PORT),
+            announced: Arc::new(registry.announced.iter().copied().collect()),
+            unclaimed: Arc::new(registry.unclaimed.clone()),
+        };
         let tables = Arc::new(Tables::new(&self.config.node_name, registry.policy.clone(), attached));
         let asked = self
             .shards
@@ -308,6 +367,7 @@ impl Dataplane {
 
 impl Drop for Dataplane {
     fn drop(&mut self) {
+        self.uplink = Err(UplinkState::Off);
         for shard in &self.shards {
             // A shard that has ended already needs no telling.
             let _ = shard.commands.send(Command::Stop);
@@ -321,6 +381,13 @@ impl Drop for Dataplane {
 
 /// The host port's number.
 const HOST_PORT: PortId = PortId(0);
+/// The uplink's number.
+const UPLINK_PORT: PortId = PortId(1);
+
+/// A port as the switch is told of it.
+fn port_config(info: &PortInfo) -> PortConfig {
+    PortConfig { id: info.id, kind: info.kind.clone(), mac: info.mac, addresses: info.addresses.clone(), mtu: info.mtu }
+}
 
 impl Registry {
     /// Refuses what contradicts itself or an attached port.
@@ -329,8 +396,8 @@ impl Registry {
         if self.ports.len() >= PORTS_MAX {
             return Err(AttachError::TooManyPorts);
         }
-        if spec.kind == PortKind::Host {
-            return invalid("the host port belongs to the node and cannot be attached".to_owned());
+        if !matches!(spec.kind, PortKind::Pod { .. }) {
+            return invalid("the host port and the uplink belong to the node and cannot be attached".to_owned());
         }
         if !is_interface_name(&spec.ifname) {
             return invalid(format!(

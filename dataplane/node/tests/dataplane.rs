@@ -164,12 +164,12 @@ fn an_idle_node_uses_no_processor() {
         // A window of time is what is measured here.
         const WINDOW: Duration = Duration::from_secs(2);
         let window = Instant::now();
-        let before = shard_threads();
-        assert_eq!(before.len(), 4, "two nodes of two shards");
+        let before = node_threads();
+        assert_eq!(before.len(), 6, "two nodes of two shards and a keeper");
         while let Some(left) = WINDOW.checked_sub(window.elapsed()) {
             std::thread::park_timeout(left);
         }
-        for (before, after) in before.iter().zip(shard_threads()) {
+        for (before, after) in before.iter().zip(node_threads()) {
             let wakes = after.1 - before.1;
             assert!(wakes <= 30, "thread {} woke {wakes} times in 2 s", after.0);
             let micros = (after.2 - before.2) / 1_000;
@@ -178,8 +178,8 @@ fn an_idle_node_uses_no_processor() {
     });
 }
 
-/// The shards' threads: number, times scheduled, nanoseconds run.
-fn shard_threads() -> Vec<(u32, u64, u64)> {
+/// The dataplanes' threads: number, times scheduled, nanoseconds run.
+fn node_threads() -> Vec<(u32, u64, u64)> {
     let mut threads = Vec::new();
     for entry in std::fs::read_dir("/proc/self/task").expect("the threads are listed") {
         let path = entry.expect("a thread is listed").path();
@@ -224,7 +224,7 @@ fn a_failed_attach_leaves_nothing() {
         assert!(matches!(error, AttachError::Step(..)), "{error}");
 
         within("b", || sh("! ip link show eth0 2> /dev/null"));
-        assert_eq!(node.ports().len(), 2, "the host port and a");
+        assert_eq!(node.ports().len(), 3, "the host port, the uplink and a");
         ping("node1", A[0]);
 
         assert_eq!(node.detach(attached.id), Ok(true));
@@ -304,6 +304,6 @@ fn shards_share_the_ports() {
     namespace::run(|| {
         let lab = lab(TapMode::Auto, 2);
         let shards: Vec<_> = lab.node1.ports().iter().map(|port| port.shard.0).collect();
-        assert_eq!(shards, [0, 1, 0], "host, a, b");
+        assert_eq!(shards, [0, 0, 1, 1], "host, uplink, a, b");
     });
 }

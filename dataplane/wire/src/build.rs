@@ -1,5 +1,5 @@
-//! Frames from nothing, for probes, the simulator and tests: every length and checksum right. Allocates; not for the
-//! fast path.
+//! Frames from nothing, for announcements, probes, the simulator and tests: every length and checksum right. Allocates; not
+//! for the fast path.
 
 use crate::craft::{MacAndIp, write_arp};
 use crate::ethernet::ETHERNET_HEADER_BYTES;
@@ -174,5 +174,28 @@ pub fn neighbor_solicitation(sender_mac: MacAddr, sender: Ipv6Addr, target: Ipv6
         l4.extend_from_slice(&[1, 1]);
         l4.extend_from_slice(&sender_mac.0);
     }
+    ip(&ends, Protocol::ICMPV6, &l4)
+}
+
+/// The announcement that `address` is at `mac`: a gratuitous ARP request (RFC 5227 §3), which every neighbor believes.
+pub fn arp_announcement(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
+    arp_request(mac, address, address)
+}
+
+/// The announcement that `address` is at `mac`: an unsolicited neighbor advertisement to all nodes, which overrides what they
+/// remember (RFC 4861 §7.2.6).
+pub fn neighbor_announcement(mac: MacAddr, address: Ipv6Addr) -> Vec<u8> {
+    const OVERRIDE: u8 = 0x20;
+    let ends = Ends {
+        src_mac: mac,
+        dst_mac: MacAddr([0x33, 0x33, 0, 0, 0, 1]),
+        src: SocketAddr::new(IpAddr::V6(address), 0),
+        dst: SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1)), 0),
+        ttl: 255,
+    };
+    let mut l4 = vec![v6::NEIGHBOR_ADVERTISEMENT, 0, 0, 0, OVERRIDE, 0, 0, 0];
+    l4.extend_from_slice(&address.octets());
+    l4.extend_from_slice(&[2, 1]);
+    l4.extend_from_slice(&mac.0);
     ip(&ends, Protocol::ICMPV6, &l4)
 }

@@ -9,6 +9,9 @@
 //! Time is read once per turn. Nothing is allocated, locked or logged per frame: buffers come from the pool, and a frame
 //! stays in the buffer that it was read into until it is written.
 
+mod uplink;
+
+use self::uplink::UplinkPort;
 use crate::Counters;
 use crate::command::{Command, Handover, Neighbor};
 use crate::pool::Pool;
@@ -45,6 +48,8 @@ const EVENTS_MAX: usize = 256;
 pub(crate) const WAKE: Token = Token(0);
 /// Tokens from here on are the tunnel's receivers, at most one per family.
 const TUNNEL_BASE: usize = 1;
+/// Tokens from here on are the uplink's interfaces.
+const UPLINK_BASE: usize = 8;
 /// Tokens from here on are ports, by number.
 const PORT_BASE: usize = 16;
 
@@ -68,6 +73,8 @@ impl Clock {
 enum Source {
     Tunnel(usize),
     Port(PortId),
+    /// The uplink's interface of this number.
+    Uplink(usize),
 }
 
 /// A port's device.
@@ -93,6 +100,8 @@ pub(crate) struct Shard {
     tunnel: Tunnel,
     pool: Pool,
     ports: HashMap<PortId, Port, BuildHasherDefault<PortHasher>>,
+    /// On one shard of a node.
+    uplink: Option<UplinkPort>,
     ready: VecDeque<Source>,
     /// Which of the tunnel's receivers are in the ready list.
     tunnel_ready: [bool; 2],
@@ -142,6 +151,7 @@ impl Shard {
             tunnel,
             pool,
             ports: HashMap::default(),
+            uplink: None,
             ready: VecDeque::new(),
             tunnel_ready: [false; 2],
             expire_at: None,
@@ -171,6 +181,7 @@ impl Shard {
         self.expire();
         self.release();
         self.tunnel.flush(self.now, &mut self.switch);
+        self.ask_for_source_ports();
         self.wake_neighbors();
     }
 
@@ -189,6 +200,7 @@ impl Shard {
         for token in events.iter().map(|event| event.token()).filter(|token| *token != WAKE) {
             match token.0.checked_sub(PORT_BASE) {
                 Some(number) => self.mark_port_ready(PortId(number as u32)),
+                None if token.0 >= UPLINK_BASE => self.mark_uplink_ready(token.0 - UPLINK_BASE),
                 None => self.mark_tunnel_ready(token.0 - TUNNEL_BASE),
             }
         }
@@ -216,10 +228,12 @@ impl Shard {
             let drained = match source {
                 Source::Port(id) => self.serve_port(id),
                 Source::Tunnel(which) => self.serve_tunnel(which),
+                Source::Uplink(which) => self.serve_uplink(which),
             };
             match source {
                 _ if !drained => self.ready.push_back(source),
                 Source::Tunnel(which) => self.tunnel_ready[which] = false,
+                Source::Uplink(which) => self.clear_uplink_ready(which),
                 Source::Port(id) => {
                     if let Some(port) = self.ports.get_mut(&id) {
                         port.is_ready = false;
@@ -331,7 +345,12 @@ impl Shard {
     }
 
     fn write(&mut self, id: PortId, frame: &mut Frame) {
-        let Some(port) = self.ports.get(&id) else { return self.switch.count_drop(DropReason::PortGone) };
+        let Some(port) = self.ports.get(&id) else {
+            if !self.write_uplink(id, frame) {
+                self.switch.count_drop(DropReason::PortGone);
+            }
+            return;
+        };
         if let Err(error) = port.tap.send(frame, &mut self.scratch) {
             self.switch.count_drop(error.reason);
             if error.gone {
@@ -420,6 +439,21 @@ impl Shard {
                     self.remove_port(id);
                     let _ = reply.send(());
                 }
+                Command::AddUplink(config, uplink, reply) => {
+                    let _ = reply.send(self.add_uplink(config, uplink));
+                }
+                Command::SetInterfaces(interfaces) => self.set_interfaces(interfaces),
+                Command::NextHop(destination, hop) => {
+                    if let Some(uplink) = &mut self.uplink {
+                        uplink.io.learn(self.now, destination, hop);
+                    }
+                }
+                Command::ForgetNextHops => {
+                    if let Some(uplink) = &mut self.uplink {
+                        uplink.io.forget_next_hops();
+                    }
+                }
+                Command::GrantSourcePorts(pool, ports) => self.switch.grant_source_ports(pool, ports),
                 Command::SetTables(tables, reply) => {
                     self.tunnel.set_peers(&tables.peers, self.switch.config().vxlan_port);
                     let _ = reply.send(self.switch.set_tables(tables));
@@ -427,6 +461,9 @@ impl Shard {
                 Command::Counters(reply) => {
                     let mut io = self.tunnel.counters;
                     io.ports_lost = self.ports_lost;
+                    if let Some(uplink) = &self.uplink {
+                        uplink.io.count(&mut io);
+                    }
                     let _ = reply.send(Counters { switch: self.switch.counters(), io });
                 }
                 Command::Flows(max, reply) => {

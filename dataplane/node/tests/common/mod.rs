@@ -21,7 +21,7 @@ use std::{fs, thread};
 use switch::PortKind;
 
 /// Two nodes, `a` and `b` on node1, `c` on node2.
-const CLUSTER: &str = r#"
+pub(crate) const CLUSTER: &str = r#"
 kind: Node
 apiVersion: v1
 metadata: {name: node1}

@@ -13,7 +13,7 @@ const INSIDE: &str = "PODPLANE_TEST_INSIDE";
 /// Where namespaces or TAPs are not to be had the test says so and passes, except in CI (`CI` is set), where it fails.
 pub(crate) fn run<F: FnOnce()>(body: F) {
     match namespace_flags() {
-        Some(flags) => run_under(flags, body),
+        Some(flags) => run_under(flags, &[], body),
         None => cannot_run("unshare(1) gives no network namespace"),
     }
 }
@@ -21,10 +21,19 @@ pub(crate) fn run<F: FnOnce()>(body: F) {
 /// Like [`run`], in a user namespace that has no say over the network namespace, which stays that of the caller.
 #[allow(dead_code)]
 pub(crate) fn run_without_net_admin<F: FnOnce()>(body: F) {
-    run_under(&["--user", "--map-root-user"], body);
+    run_under(&["--user", "--map-root-user"], &[], body);
 }
 
-fn run_under<F: FnOnce()>(flags: &[&str], body: F) {
+/// Like [`run`], without CAP_NET_RAW.
+#[allow(dead_code)]
+pub(crate) fn run_without_net_raw<F: FnOnce()>(body: F) {
+    match namespace_flags() {
+        Some(flags) => run_under(flags, &["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"], body),
+        None => cannot_run("unshare(1) gives no network namespace"),
+    }
+}
+
+fn run_under<F: FnOnce()>(flags: &[&str], before: &[&str], body: F) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
@@ -37,6 +46,7 @@ fn run_under<F: FnOnce()>(flags: &[&str], body: F) {
     let status = Command::new("unshare")
         .args(flags)
         .args(["--mount", "--fork", "--kill-child", "--"])
+        .args(before)
         .arg(std::env::current_exe().expect("the test binary has a path"))
         .args(["--exact", test, "--nocapture", "--test-threads", "1"])
         .env(INSIDE, "1")

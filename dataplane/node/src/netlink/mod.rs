@@ -3,6 +3,10 @@
 //! A [`Netlink`] belongs to the network namespace in which it was opened, whichever thread uses it afterwards. It speaks
 //! rtnetlink(7); what the requests mean for a pod or a node is in [`crate::link`].
 
+mod next_hops;
+
+pub(crate) use next_hops::{Event, Events, Hop};
+
 use ipnet::IpNet;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
@@ -33,6 +37,8 @@ const RECEIVE_BYTES: usize = 32 * 1024;
 pub(crate) struct Link {
     /// Its number.
     pub(crate) index: u32,
+    /// Its name.
+    pub(crate) name: String,
     /// Its MTU in bytes.
     pub(crate) mtu: u32,
     /// Its MAC; zeroes if it has none.
@@ -178,28 +184,39 @@ impl Netlink {
         loop {
             buffer.clear();
             self.socket.recv(&mut buffer, 0)?;
-            let mut rest = &buffer[..];
-            while !rest.is_empty() {
-                let answer: NetlinkMessage<RouteNetlinkMessage> =
-                    NetlinkMessage::deserialize(rest).map_err(|error| io::Error::other(error.to_string()))?;
-                let len = (answer.header.length as usize).next_multiple_of(4);
-                rest = rest.get(len..).unwrap_or(&[]);
-                if answer.header.sequence_number != self.sequence {
-                    continue;
+            let mut end = None;
+            for_each_message(&buffer, |answer| {
+                if answer.header.sequence_number != self.sequence || end.is_some() {
+                    return;
                 }
                 match answer.payload {
-                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
-                    NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Error(error) if error.code.is_none() => end = Some(Ok(())),
+                    NetlinkPayload::Error(error) => end = Some(Err(error.to_io())),
+                    NetlinkPayload::Done(_) => end = Some(Ok(())),
                     NetlinkPayload::InnerMessage(message) => answers.push(message),
                     _ => {}
                 }
+            })?;
+            if let Some(end) = end {
+                return end.map(|()| answers);
             }
             if single && !answers.is_empty() {
                 return Ok(answers);
             }
         }
     }
+}
+
+/// Takes the messages of one receive apart.
+fn for_each_message(mut rest: &[u8], mut each: impl FnMut(NetlinkMessage<RouteNetlinkMessage>)) -> io::Result<()> {
+    while !rest.is_empty() {
+        let message: NetlinkMessage<RouteNetlinkMessage> =
+            NetlinkMessage::deserialize(rest).map_err(|error| io::Error::other(error.to_string()))?;
+        let len = (message.header.length as usize).next_multiple_of(4);
+        rest = rest.get(len..).unwrap_or(&[]);
+        each(message);
+    }
+    Ok(())
 }
 
 fn family(address: IpAddr) -> AddressFamily {
@@ -211,9 +228,10 @@ fn host_prefix(address: IpAddr) -> u8 {
 }
 
 fn read_link(message: &LinkMessage) -> Link {
-    let mut link = Link { index: message.header.index, mtu: 0, mac: MacAddr::default() };
+    let mut link = Link { index: message.header.index, name: String::new(), mtu: 0, mac: MacAddr::default() };
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().map(MacAddr).unwrap_or_default(),
             _ => {}

@@ -1,0 +1,612 @@
+//! The thread beside the shards that keeps the kernel out of what the uplink carries.
+//!
+//! # How it works
+//! It sleeps until control or the shard asks for something, the kernel tells a change, a node process uses a claimed port, or
+//! something is due. It holds the claims ([`super::claims`]) and the source ports ([`super::source_ports`]), sets the filters
+//! of the raw sockets ([`super::interfaces`]), answers where packets go ([`super::resolver`]), announces addresses
+//! ([`super::announce`]) and relays for the node itself ([`super::relay`]). The shard never waits for it.
+//!
+//! What is to be served is claimed and let through by the filter before the switch's tables say so; what is served no longer is
+//! let go after the tables have changed. So there is no moment in which the kernel answers for a Service.
+
+use super::announce::{self, Announcer};
+use super::claims::{self, Claim, Held};
+use super::filter::{FilterSpec, add_ranges, ranges_of};
+use super::interfaces::{self, Interfaces, Survey};
+use super::link::Uplink;
+use super::relay::{Chooser, Connections, Sessions};
+use super::source_ports::{self, SourcePorts};
+use super::status::{ClaimFailure, UplinkState, UplinkStatus};
+use crate::command::Command;
+use crate::netlink::{Event, Events as KernelEvents, Netlink};
+use crate::{DataplaneConfig, sys};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use policy::tables::{NodeFrontend, Tables};
+use socket2::Socket;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use switch::SourcePool;
+use wire::Protocol;
+
+/// Requests that may wait. Beyond it a shard's question is dropped; the shard asks again.
+const REQUESTS_MAX: usize = 4_096;
+
+/// Connections accepted from one listener per turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// Share of the process's descriptors that source ports may take, in percent.
+const SOURCE_PORTS_SHARE: u64 = 75;
+
+const EVENTS_MAX: usize = 256;
+const WAKE: Token = Token(0);
+const KERNEL: Token = Token(1);
+/// Tokens from here on are claims, by a number that grows.
+const CLAIM_BASE: usize = 16;
+/// Tokens from here on are relayed connections.
+const CONNECTION_BASE: usize = 1 << 28;
+/// Tokens from here on are relayed UDP sessions.
+const SESSION_BASE: usize = 1 << 29;
+
+/// What is asked of the keeper.
+pub(crate) enum Request {
+    /// Claim what these tables serve at this node's addresses, and relay by them; answers with what could not be claimed.
+    Hold(Arc<Tables>, Sender<Vec<ClaimFailure>>),
+    /// Let go of what the tables that were held last do not serve.
+    LetGo,
+    /// Announce exactly these addresses.
+    Announce(BTreeSet<IpAddr>),
+    /// The shard serves the uplink and its tables know it: grant source ports from now on; answers when there are some.
+    Begin(Sender<()>),
+    /// Tell the state.
+    Status(Sender<UplinkStatus>),
+    /// Tell the shard where packets for this address go.
+    Resolve(IpAddr),
+    /// Grant the shard more source ports.
+    MoreSourcePorts(SourcePool),
+    /// End the thread.
+    Stop,
+}
+
+/// The keeper as others see it. Dropping it ends the thread.
+pub(crate) struct Keeper {
+    requests: Sender<Request>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the dataplane makes the uplink's port from.
+pub(crate) struct Started {
+    pub(crate) keeper: Keeper,
+    pub(crate) uplink: Box<Uplink>,
+    pub(crate) survey: Survey,
+}
+
+impl Keeper {
+    /// Opens the raw sockets in the network namespace of the calling thread and starts the thread. `shard` is the one that will
+    /// serve the uplink. The error says in words why there is no uplink.
+    pub(crate) fn start(config: &DataplaneConfig, shard: ShardLine) -> Result<Started, String> {
+        let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+        let mut netlink = Netlink::open().map_err(failed("netlink cannot be asked"))?;
+        let events = KernelEvents::open().map_err(failed("netlink does not tell changes"))?;
+        let survey = interfaces::survey(&mut netlink, &config.underlay).map_err(failed("netlink cannot be asked"))?;
+        if survey.interfaces.is_empty() {
+            return Err(
+                "no Ethernet interface has the node's addresses, and no default route leads through one".to_owned()
+            );
+        }
+        let poll = Poll::new().map_err(failed("its poll cannot be made"))?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(failed("its poll cannot be made"))?);
+        let readable = Interest::READABLE;
+        poll.registry()
+            .register(&mut SourceFd(&events.raw_fd()), KERNEL, readable)
+            .map_err(failed("its poll cannot be made"))?;
+        let (requests, inbox) = bounded(REQUESTS_MAX);
+        let mut thread = Thread::new(config, shard, poll, inbox, netlink, events);
+        thread.survey = survey.clone();
+        thread.update_filter().and_then(|()| thread.interfaces.open(survey.interfaces.clone())).map_err(explain)?;
+        let mut uplink = Box::new(Uplink::new(requests.clone(), waker.clone()));
+        uplink.set_interfaces(thread.interfaces.for_shard());
+        let thread = thread::Builder::new()
+            .name("podplane-uplink".to_owned())
+            .spawn(move || thread.run())
+            .map_err(failed("its thread cannot be started"))?;
+        Ok(Started { keeper: Keeper { requests, waker, thread: Some(thread) }, uplink, survey })
+    }
+
+    /// Grants source ports from now on; the switch forgets grants that come before its tables know the uplink. When it returns
+    /// there are some.
+    pub(crate) fn begin(&self) {
+        self.ask(Request::Begin);
+    }
+
+    /// Claims what `tables` serve here, before they are in force. Empty if the thread has ended.
+    pub(crate) fn hold(&self, tables: Arc<Tables>) -> Vec<ClaimFailure> {
+        self.ask(|reply| Request::Hold(tables, reply)).unwrap_or_default()
+    }
+
+    /// Lets go of what is served no longer, once the tables are in force.
+    pub(crate) fn let_go(&self) {
+        self.tell(Request::LetGo);
+    }
+
+    /// Announces exactly `addresses`, for which the switch answers already.
+    pub(crate) fn announce(&self, addresses: BTreeSet<IpAddr>) {
+        self.tell(Request::Announce(addresses));
+    }
+
+    /// The state of the uplink.
+    pub(crate) fn status(&self) -> UplinkStatus {
+        let ended = || UplinkStatus {
+            state: UplinkState::Missing("its thread has ended".to_owned()),
+            ..UplinkStatus::default()
+        };
+        self.ask(Request::Status).unwrap_or_else(ended)
+    }
+
+    fn tell(&self, request: Request) {
+        // Fails only if the thread has ended, and then there is nobody to tell.
+        let _ = self.requests.send(request);
+        let _ = self.waker.wake();
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = bounded(1);
+        self.tell(request(reply));
+        answer.recv().ok()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.tell(Request::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why a raw socket was refused, and what to do.
+fn explain(error: io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "the process may not open raw sockets: it needs CAP_NET_RAW (run as root, \
+            or give the container --cap-add NET_RAW)"
+            .to_owned(),
+        Some(libc::EAFNOSUPPORT) => "this kernel has no packet sockets (CONFIG_PACKET)".to_owned(),
+        _ => format!("a raw socket cannot be opened: {error}"),
+    }
+}
+
+/// How the keeper reaches the shard of the uplink.
+#[derive(Clone)]
+pub(crate) struct ShardLine {
+    pub(crate) commands: Sender<Command>,
+    pub(crate) waker: Arc<Waker>,
+}
+
+impl ShardLine {
+    fn tell(&self, command: Command) {
+        // Fails only if the shard has ended, and then the node ends.
+        let _ = self.commands.send(command);
+        let _ = self.waker.wake();
+    }
+}
+
+/// A claim that is held.
+struct HeldClaim {
+    held: HeldSocket,
+    token: Token,
+}
+
+enum HeldSocket {
+    Tcp(Socket),
+    Udp(Arc<Socket>),
+    Sctp,
+}
+
+struct Thread {
+    node_name: String,
+    own: Vec<IpAddr>,
+    tunnel_port: u16,
+    shard: ShardLine,
+    poll: Poll,
+    inbox: Receiver<Request>,
+    netlink: Netlink,
+    kernel_events: KernelEvents,
+    survey: Survey,
+    interfaces: Interfaces,
+    resolver: super::resolver::Resolver,
+    announcer: Announcer,
+    claims: BTreeMap<Claim, HeldClaim>,
+    /// What the tables held last serve.
+    wanted: BTreeMap<Claim, NodeFrontend>,
+    /// Which claim a token is of.
+    tokens: HashMap<Token, Claim>,
+    claims_so_far: usize,
+    sctp: Vec<Socket>,
+    /// TCP, UDP.
+    source_ports: [SourcePorts; 2],
+    source_ranges: [Vec<RangeInclusive<u16>>; 2],
+    /// Sockets that both may hold together.
+    source_ports_max: usize,
+    chooser: Chooser,
+    connections: Connections,
+    sessions: Sessions,
+    /// Claims and sessions that have more to give than their turn allowed.
+    ready: Vec<Token>,
+    expire_at: Option<Instant>,
+    stopping: bool,
+}
+
+impl Thread {
+    fn new(
+        config: &DataplaneConfig,
+        shard: ShardLine,
+        poll: Poll,
+        inbox: Receiver<Request>,
+        netlink: Netlink,
+        kernel_events: KernelEvents,
+    ) -> Thread {
+        let candidates = source_ports::candidates(config.snat_ports.clone(), source_ports::local_range());
+        let descriptors = sys::limits::raise_descriptors_max().unwrap_or(1_024);
+        Thread {
+            node_name: config.node_name.clone(),
+            own: config.underlay.clone(),
+            tunnel_port: config.vxlan_port,
+            shard,
+            poll,
+            inbox,
+            netlink,
+            kernel_events,
+            survey: Survey::default(),
+            interfaces: Interfaces::default(),
+            resolver: Default::default(),
+            announcer: Announcer::default(),
+            claims: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            tokens: HashMap::new(),
+            claims_so_far: 0,
+            sctp: Vec::new(),
+            source_ports: [Protocol::TCP, Protocol::UDP].map(|protocol| SourcePorts::new(protocol, candidates.clone())),
+            source_ranges: Default::default(),
+            source_ports_max: usize::try_from(descriptors * SOURCE_PORTS_SHARE / 100).unwrap_or(usize::MAX),
+            chooser: Chooser::new(config.seed),
+            connections: Connections::new(CONNECTION_BASE),
+            sessions: Sessions::new(SESSION_BASE),
+            ready: Vec::new(),
+            expire_at: None,
+            stopping: false,
+        }
+    }
+
+    /// The life of the thread.
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while !self.stopping {
+            self.turn(&mut events);
+        }
+    }
+
+    fn turn(&mut self, events: &mut Events) {
+        if self.poll.poll(events, self.timeout()).is_err() {
+            // Interrupted by a signal.
+            return;
+        }
+        for event in events.iter() {
+            match event.token() {
+                WAKE => {}
+                KERNEL => self.take_kernel_events(),
+                Token(token) if token >= SESSION_BASE => self.ready.push(Token(token)),
+                Token(token) if token >= CONNECTION_BASE => self.connections.handle(Token(token)),
+                token => self.ready.push(token),
+            }
+        }
+        self.take_requests();
+        self.serve_ready();
+        self.connections.serve();
+        self.claim_source_ports();
+        self.do_what_is_due();
+    }
+
+    /// How long to sleep: not at all while there is work, for ever while nothing is due.
+    fn timeout(&self) -> Option<Duration> {
+        let claiming = self.source_ports.iter().any(SourcePorts::is_busy);
+        if claiming || !self.ready.is_empty() || self.connections.is_busy() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.expire_at, self.announcer.next()].into_iter().flatten().min()?;
+        // Rounded up, so that it is due when the thread wakes.
+        Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+    }
+
+    fn take_requests(&mut self) {
+        while let Ok(request) = self.inbox.try_recv() {
+            match request {
+                Request::Hold(tables, reply) => {
+                    let _ = reply.send(self.hold(tables));
+                }
+                Request::LetGo => self.let_go(),
+                Request::Announce(addresses) => {
+                    self.announcer.set(Instant::now(), addresses);
+                    self.set_filter();
+                }
+                Request::Begin(reply) => {
+                    self.grant_sctp();
+                    self.source_ports.iter_mut().for_each(SourcePorts::want_more);
+                    self.claim_source_ports();
+                    let _ = reply.send(());
+                }
+                Request::Status(reply) => {
+                    let _ = reply.send(self.status());
+                }
+                Request::Resolve(destination) => self.resolve(destination),
+                Request::MoreSourcePorts(pool) => match pool.protocol {
+                    Protocol::TCP => self.source_ports[0].want_more(),
+                    Protocol::UDP => self.source_ports[1].want_more(),
+                    _ => {}
+                },
+                Request::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    /// Claims what is not held yet; what is not served any more is kept until [`Thread::let_go`].
+    fn hold(&mut self, tables: Arc<Tables>) -> Vec<ClaimFailure> {
+        let frontends = tables.find_node(&self.node_name).map(|node| tables.node_frontends(node)).unwrap_or_default();
+        self.wanted = claims::plan(&frontends);
+        if self.sctp.is_empty() && self.wanted.keys().any(|claim| claim.protocol == Protocol::SCTP) {
+            self.sctp = claims::hold_sctp();
+        }
+        let missing: Vec<_> = self.wanted.iter().filter(|(claim, _)| !self.claims.contains_key(claim)).collect();
+        let missing: Vec<(Claim, NodeFrontend)> = missing.into_iter().map(|(claim, by)| (*claim, *by)).collect();
+        let mut failures: Vec<ClaimFailure> = Vec::new();
+        for (claim, by) in missing {
+            let Err(error) = claim.hold().and_then(|held| self.take_over(claim, held)) else { continue };
+            let entry = tables.service(by.service);
+            failures.push(ClaimFailure {
+                namespace: entry.service.namespace.clone(),
+                name: entry.service.name.clone(),
+                protocol: claim.protocol,
+                address: claim.address,
+                port: claim.port,
+                error: error.kind(),
+            });
+        }
+        self.chooser.set_tables(tables, &self.node_name);
+        self.set_filter();
+        failures
+    }
+
+    /// Polls a claim's socket.
+    fn take_over(&mut self, claim: Claim, held: Held) -> io::Result<()> {
+        self.claims_so_far += 1;
+        let token = Token(CLAIM_BASE + self.claims_so_far % (CONNECTION_BASE - CLAIM_BASE));
+        let poll = |socket: &Socket| {
+            let registry = self.poll.registry();
+            registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
+        };
+        let held = match held {
+            Held::Tcp(socket) => {
+                poll(&socket)?;
+                HeldSocket::Tcp(socket)
+            }
+            Held::Udp(socket) => {
+                poll(&socket)?;
+                HeldSocket::Udp(Arc::new(socket))
+            }
+            Held::Sctp => HeldSocket::Sctp,
+        };
+        self.tokens.insert(token, claim);
+        self.claims.insert(claim, HeldClaim { held, token });
+        Ok(())
+    }
+
+    fn let_go(&mut self) {
+        let wanted = &self.wanted;
+        let gone: Vec<_> = self.claims.extract_if(.., |claim, _| !wanted.contains_key(claim)).collect();
+        for (_, claim) in gone {
+            self.tokens.remove(&claim.token);
+            // A UDP socket may live on in the sessions that answer through it.
+            if let HeldSocket::Udp(socket) = &claim.held {
+                let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
+                self.sessions.close_claim(socket);
+            }
+        }
+        if !self.claims.keys().any(|claim| claim.protocol == Protocol::SCTP) {
+            self.sctp.clear();
+        }
+        self.set_filter();
+    }
+
+    fn resolve(&mut self, destination: IpAddr) {
+        let ours: Vec<u32> = self.survey.interfaces.iter().map(|interface| interface.index).collect();
+        if let Some(hop) = self.resolver.resolve(&mut self.netlink, destination, |link| ours.contains(&link)) {
+            self.shard.tell(Command::NextHop(destination, hop));
+        }
+    }
+
+    fn take_kernel_events(&mut self) {
+        let mut events = Vec::new();
+        self.kernel_events.receive(&mut events);
+        if events.contains(&Event::Anything) {
+            self.resolver.forget_all();
+            self.shard.tell(Command::ForgetNextHops);
+            return self.look_around();
+        }
+        for event in events {
+            if let Event::Neighbor(hop, mac) = event
+                && let Some((next_hop, destinations)) = self.resolver.notice(hop, mac)
+            {
+                for destination in destinations {
+                    self.shard.tell(Command::NextHop(*destination, next_hop));
+                }
+            }
+        }
+    }
+
+    /// Finds the node's addresses again; other interfaces get sockets of their own.
+    fn look_around(&mut self) {
+        let Ok(survey) = interfaces::survey(&mut self.netlink, &self.own) else { return };
+        if survey == self.survey {
+            return;
+        }
+        let moved = survey.interfaces != self.survey.interfaces;
+        self.survey = survey;
+        self.set_filter();
+        if moved && self.interfaces.open(self.survey.interfaces.clone()).is_ok() {
+            self.shard.tell(Command::SetInterfaces(self.interfaces.for_shard()));
+            self.announcer.repeat_all(Instant::now());
+        }
+    }
+
+    fn serve_ready(&mut self) {
+        for token in std::mem::take(&mut self.ready) {
+            let drained = match token.0 {
+                session if session >= SESSION_BASE => self.sessions.answer(Instant::now(), token),
+                _ => self.serve_claim(token),
+            };
+            if !drained {
+                self.ready.push(token);
+            }
+        }
+        if self.expire_at.is_none() && self.sessions.len() > 0 {
+            self.expire_at = self.sessions.expire(Instant::now());
+        }
+    }
+
+    /// Takes what node processes sent to a claimed port; `true` if none is left.
+    fn serve_claim(&mut self, token: Token) -> bool {
+        let Some(claim) = self.tokens.get(&token) else { return true };
+        let Some(held) = self.claims.get(claim) else { return true };
+        let now = Instant::now();
+        match &held.held {
+            HeldSocket::Tcp(listener) => {
+                for _ in 0..ACCEPTS_PER_TURN {
+                    match accept(listener) {
+                        Ok((stream, client, asked)) => {
+                            let backend = self.chooser.choose(now, Protocol::TCP, client, asked);
+                            self.connections.open(self.poll.registry(), stream, backend);
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                        Err(error) if is_short_of_descriptors(&error) => return true,
+                        // The client has gone again.
+                        Err(_) => {}
+                    }
+                }
+                false
+            }
+            HeldSocket::Udp(socket) => {
+                self.sessions.take(self.poll.registry(), now, claim.port, socket, &mut self.chooser)
+            }
+            HeldSocket::Sctp => true,
+        }
+    }
+
+    /// SCTP has no sockets in this kernel, so that its ports are all free.
+    fn grant_sctp(&self) {
+        for is_ipv4 in [true, false] {
+            let pool = SourcePool { protocol: Protocol::SCTP, is_ipv4 };
+            self.shard.tell(Command::GrantSourcePorts(pool, SCTP_SOURCE_PORTS));
+        }
+    }
+
+    /// Claims a batch of source ports, if more are wanted, and grants them.
+    fn claim_source_ports(&mut self) {
+        for which in 0..2 {
+            if !self.source_ports[which].is_busy() {
+                continue;
+            }
+            let other = self.source_ports[1 - which].len();
+            let claimed = self.source_ports[which].claim(self.source_ports_max.saturating_sub(other));
+            if claimed.is_empty() {
+                continue;
+            }
+            let ranges = ranges_of(claimed);
+            add_ranges(&mut self.source_ranges[which], &ranges);
+            // Granted when their answers are let through, not before.
+            self.set_filter();
+            let protocol = [Protocol::TCP, Protocol::UDP][which];
+            for range in ranges {
+                for is_ipv4 in [true, false] {
+                    let pool = SourcePool { protocol, is_ipv4 };
+                    self.shard.tell(Command::GrantSourcePorts(pool, range.clone()));
+                }
+            }
+        }
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        if self.expire_at.is_some_and(|at| at <= now) {
+            self.expire_at = self.sessions.expire(now);
+        }
+        for address in self.announcer.take_due(now) {
+            self.interfaces.send_all(|mac| announce::announcement(mac, address));
+        }
+    }
+
+    fn set_filter(&mut self) {
+        // The kernel refuses it only for want of memory, and then the filter before it stays.
+        let _ = self.update_filter();
+    }
+
+    fn update_filter(&mut self) -> io::Result<()> {
+        let held = |protocol: Protocol| {
+            let of_protocol = self.claims.keys().filter(move |claim| claim.protocol == protocol);
+            ranges_of(of_protocol.map(|claim| claim.port))
+        };
+        let with_source = |which: usize, protocol| {
+            let mut ranges = held(protocol);
+            add_ranges(&mut ranges, &self.source_ranges[which]);
+            ranges
+        };
+        let served = self.claims.keys().map(|claim| claim.address).filter(|address| !address.is_unspecified());
+        let own: BTreeSet<IpAddr> = self.own.iter().copied().chain(served).collect();
+        let mut sctp = held(Protocol::SCTP);
+        add_ranges(&mut sctp, &[SCTP_SOURCE_PORTS]);
+        self.interfaces.set_filter(FilterSpec {
+            others: self.survey.others.difference(&own).copied().collect(),
+            own,
+            announced: self.announcer.addresses().clone(),
+            tcp: with_source(0, Protocol::TCP),
+            udp: with_source(1, Protocol::UDP),
+            sctp,
+            tunnel_port: self.tunnel_port,
+        })
+    }
+
+    fn status(&self) -> UplinkStatus {
+        UplinkStatus {
+            state: UplinkState::Up,
+            interfaces: self.interfaces.described().into_iter().map(|described| described.info).collect(),
+            claimed_ports: self.claims.len() as u32,
+            source_ports: [0, 1].map(|which| self.source_ports[which].len() as u32),
+            announced: self.announcer.addresses().iter().copied().collect(),
+            relayed: (self.connections.len() + self.sessions.len()) as u32,
+        }
+    }
+}
+
+/// Source ports of SCTP: above the nodePorts.
+const SCTP_SOURCE_PORTS: RangeInclusive<u16> = 32_768..=u16::MAX;
+
+/// A connection of a node process, with its address and the address that it asked.
+fn accept(listener: &Socket) -> io::Result<(TcpStream, SocketAddr, SocketAddr)> {
+    let (stream, client) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    let asked = stream.local_addr()?;
+    let ends = client.as_socket().zip(asked.as_socket()).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((TcpStream::from_std(stream.into()), ends.0, ends.1))
+}
+
+fn is_short_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

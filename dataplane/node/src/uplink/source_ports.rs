@@ -1,0 +1,179 @@
+//! Source ports of this node's address for pods' flows to the outside, taken from the kernel for good.
+//!
+//! Each port that the switch may give out is held by a socket of both families at once that nobody reads: a TCP listener whose
+//! filter takes nothing, or a UDP socket with the smallest of receive buffers, which is full at once. So the kernel answers
+//! nothing that comes back, and gives the port to nobody else. A port costs the kernel 10 KiB (TCP; 4 of them for the filter) or
+//! 4 KiB (UDP), measured on Linux 6.18. The first ports are claimed at start, more when the switch wants them: as many again
+//! as there are, a batch at a time, so that the keeper stays responsive.
+//!
+//! In which order: ports above the range that the kernel chooses from, that range itself but for a reserve for the node's own
+//! connections, then downwards from below the nodePorts. Ports of others are skipped, as nobody can hold a port twice.
+
+use super::bpf;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use wire::Protocol;
+
+/// Ports that a fresh pool gets at once: three quarters of them are gone before more are wanted, and the rest lasts some
+/// milliseconds of the fastest opener. The kernel spends 7 MiB on those of both protocols.
+const FIRST: usize = 512;
+
+/// Ports claimed at a time, some milliseconds of work.
+const BATCH: usize = 256;
+
+/// Ports of the kernel's own range that are left to the node's processes.
+const RESERVE: u16 = 1_024;
+
+/// The default of `--service-node-port-range`; nodePorts are claimed one by one.
+const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
+
+/// First port that is not for privileged programs.
+const UNPRIVILEGED: u16 = 1_024;
+
+/// Ports that other parts of a node bind whenever they start, possibly after us: etcd, the API server, kubelet, kube-proxy's
+/// health, controller manager, scheduler, overlays, node exporters.
+const OF_NODE_COMPONENTS: [RangeInclusive<u16>; 7] =
+    [2_379..=2_381, 4_789..=4_790, 6_443..=6_443, 8_472..=8_472, 9_099..=9_100, 10_248..=10_259, 15_000..=15_099];
+
+/// The candidates of one protocol, in order, and what is held.
+#[derive(Debug)]
+pub(crate) struct SourcePorts {
+    protocol: Protocol,
+    candidates: std::vec::IntoIter<u16>,
+    held: Vec<Socket>,
+    /// Ports still to be claimed of those that are wanted.
+    wanted: usize,
+}
+
+/// The ports to try, in order. Pure. `local` is the kernel's own range (`ip_local_port_range`).
+pub(crate) fn candidates(only: Option<RangeInclusive<u16>>, local: RangeInclusive<u16>) -> Vec<u16> {
+    if let Some(only) = only {
+        return only.filter(|port| *port != 0).collect();
+    }
+    let allowed =
+        |port: &u16| !NODE_PORTS.contains(port) && !OF_NODE_COMPONENTS.iter().any(|range| range.contains(port));
+    let above = local.end().saturating_add(1)..=u16::MAX;
+    let above = if *local.end() == u16::MAX { None } else { Some(above) };
+    let kept = local.end().saturating_sub(RESERVE);
+    let own = *local.start()..=kept.max(*local.start());
+    let below = (UNPRIVILEGED..*local.start()).rev();
+    above.into_iter().flatten().chain(own).chain(below).filter(allowed).collect()
+}
+
+/// The range from which the kernel chooses ports of its own.
+pub(crate) fn local_range() -> RangeInclusive<u16> {
+    let parse = |text: String| {
+        let mut ends = text.split_whitespace().map(|end| end.parse().ok());
+        Some(ends.next()??..=ends.next()??)
+    };
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+    // The kernel's default.
+    text.and_then(parse).unwrap_or(32_768..=60_999)
+}
+
+impl SourcePorts {
+    /// Nothing held yet.
+    pub(crate) fn new(protocol: Protocol, candidates: Vec<u16>) -> SourcePorts {
+        SourcePorts { protocol, candidates: candidates.into_iter(), held: Vec::new(), wanted: 0 }
+    }
+
+    /// Notes that the switch wants more: as many again as there are.
+    pub(crate) fn want_more(&mut self) {
+        if self.wanted == 0 {
+            self.wanted = self.held.len().max(FIRST);
+        }
+    }
+
+    /// Whether there is something to claim.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.wanted > 0 && self.candidates.len() > 0
+    }
+
+    /// How many are held.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Claims at most a batch, while there are fewer than `max` sockets; gives the ports that were claimed.
+    pub(crate) fn claim(&mut self, max: usize) -> Vec<u16> {
+        let mut claimed = Vec::new();
+        while claimed.len() < BATCH && self.wanted > 0 && self.held.len() < max {
+            let Some(port) = self.candidates.next() else { break };
+            match hold(self.protocol, port) {
+                Ok(socket) => {
+                    self.held.push(socket);
+                    claimed.push(port);
+                    self.wanted -= 1;
+                }
+                Err(error) if is_exhausted(&error) => break,
+                // Somebody else's, or not allowed to us.
+                Err(_) => {}
+            }
+        }
+        if claimed.is_empty() {
+            self.wanted = 0;
+        }
+        claimed
+    }
+}
+
+/// Whether the process may open no more.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
+}
+
+/// A socket that has `port` at all addresses of both families (of IPv4 alone where there is no IPv6) and takes nothing.
+fn hold(protocol: Protocol, port: u16) -> io::Result<Socket> {
+    let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    match hold_at(protocol, Domain::IPV6, both) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
+            hold_at(protocol, Domain::IPV4, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
+        }
+        other => other,
+    }
+}
+
+fn hold_at(protocol: Protocol, family: Domain, at: SocketAddr) -> io::Result<Socket> {
+    let kind = if protocol == Protocol::TCP { Type::STREAM } else { Type::DGRAM };
+    let socket = Socket::new(family, kind, None)?;
+    if family == Domain::IPV6 {
+        socket.set_only_v6(false)?;
+    }
+    if protocol == Protocol::TCP {
+        bpf::attach(&socket, &bpf::take_nothing())?;
+        socket.bind(&SockAddr::from(at))?;
+        // A port that is only bound would be answered with a reset.
+        socket.listen(1)?;
+    } else {
+        socket.set_recv_buffer_size(0)?;
+        socket.bind(&SockAddr::from(at))?;
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_own_range_comes_second_and_keeps_a_reserve() {
+        let ports = candidates(None, 32_768..=60_999);
+        assert_eq!(ports[0], 61_000);
+        assert_eq!(ports[4_535], 65_535);
+        assert_eq!(ports[4_536], 32_768);
+        assert!(!ports.contains(&60_500), "left to the node's processes");
+        assert!(ports.contains(&29_999) && ports.contains(&1_024));
+        for taken in [30_000, 32_767, 4_789, 6_443, 10_250, 80] {
+            assert!(!ports.contains(&taken), "{taken}");
+        }
+        assert!(ports.len() > 60_000, "60,000 flows to one destination need as many ports: {}", ports.len());
+    }
+
+    #[test]
+    fn a_range_that_is_asked_for_is_kept_to() {
+        assert_eq!(candidates(Some(0..=2), 32_768..=60_999), [1, 2]);
+        assert_eq!(candidates(None, 1_024..=65_535).len(), candidates(None, 1_025..=65_535).len());
+    }
+}

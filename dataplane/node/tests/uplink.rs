@@ -1,0 +1,422 @@
+//! Traffic from and to the outside on real devices: a world namespace whose bridge is the underlay of two nodes.
+
+mod common;
+
+use common::*;
+use node::{ClaimFailure, Dataplane, DataplaneConfig, TapMode, UplinkState};
+use policy::cluster::Cluster;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+const MIB: usize = 1 << 20;
+
+/// Addresses of the world and of node1.
+const WORLD: [&str; 2] = ["172.30.0.100", "fd00:172:30::64"];
+const NODE1: [&str; 2] = ["172.30.0.11", "fd00:172:30::11"];
+const NODE2: [&str; 2] = ["172.30.0.12", "fd00:172:30::12"];
+/// Addresses of the load balancer.
+const VIP: [&str; 2] = ["172.30.0.200", "fd00:172:30::200"];
+
+const TCP_NODE_PORT: u16 = 30_080;
+const UDP_NODE_PORT: u16 = 30_053;
+
+/// One Service of every protocol, with pod a behind it.
+const SERVICES: &str = r#"
+---
+kind: Service
+apiVersion: v1
+metadata: {name: web, namespace: test}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.80
+  clusterIPs: [10.96.0.80, "fd00:10:96::80"]
+  ipFamilies: [IPv4, IPv6]
+  ports:
+  - {name: tcp, protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}
+  - {name: udp, protocol: UDP, port: 53, targetPort: 5353, nodePort: 30053}
+  - {name: sctp, protocol: SCTP, port: 90, targetPort: 9090, nodePort: 30090}
+status: {loadBalancer: {ingress: [{ip: 172.30.0.200, ipMode: VIP}, {ip: "fd00:172:30::200", ipMode: VIP}]}}
+---
+kind: EndpointSlice
+apiVersion: discovery.k8s.io/v1
+metadata: {name: web-4, namespace: test, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: tcp, port: 8080}, {name: udp, protocol: UDP, port: 5353}, {name: sctp, protocol: SCTP, port: 9090}]
+endpoints: [{addresses: [POD4], nodeName: PODNODE}]
+---
+kind: EndpointSlice
+apiVersion: discovery.k8s.io/v1
+metadata: {name: web-6, namespace: test, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{name: tcp, port: 8080}, {name: udp, protocol: UDP, port: 5353}, {name: sctp, protocol: SCTP, port: 9090}]
+endpoints: [{addresses: ["POD6"], nodeName: PODNODE}]
+"#;
+
+/// The tables of the cluster, with the Service's endpoint at `pod` on `node`.
+fn tables_with_service(pod: [&str; 2], node: &str) -> Arc<policy::tables::Tables> {
+    let services = SERVICES.replace("POD4", pod[0]).replace("POD6", pod[1]).replace("PODNODE", node);
+    let parsed = policy::objects::parse("cluster.yaml", &(CLUSTER.to_owned() + &services));
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    let (cluster, problems) = Cluster::from_objects(parsed.objects);
+    assert!(problems.is_empty(), "{problems:?}");
+    let (tables, problems) = policy::compile::compile(&cluster, 1);
+    assert!(problems.is_empty(), "{problems:?}");
+    Arc::new(tables)
+}
+
+/// The namespaces of the world and of two nodes on its bridge, and of the pods.
+fn make_world() {
+    sh("mount -t tmpfs tmpfs /run; mkdir /run/netns
+        for name in world node1 node2 a b c; do ip netns add $name; ip -n $name link set lo up; done
+        ip -n world link add br0 type bridge mcast_snooping 0
+        ip -n world address add 172.30.0.100/24 dev br0; ip -n world address add fd00:172:30::64/64 dev br0 nodad
+        ip -n world link set br0 up
+        for n in 1 2; do
+          ip -n world link add under$n type veth peer name under0 netns node$n
+          ip -n world link set under$n master br0 up
+          ip -n node$n address add 172.30.0.1$n/24 dev under0
+          ip -n node$n address add fd00:172:30::1$n/64 dev under0 nodad
+          ip -n node$n link set under0 up
+        done");
+}
+
+/// A node of the world with its routes, under the tables of [`tables_with_service`].
+fn start_node(config: DataplaneConfig, tables: &Arc<policy::tables::Tables>) -> Dataplane {
+    let node = start(config).expect("the node starts");
+    assert_eq!(node.set_policy(tables.clone()).expect("the node runs"), []);
+    let ranges = ["10.244.0.0/16", "10.96.0.0/16", "fd00:10:244::/48", "fd00:10:96::/112"];
+    let vips = ["172.30.0.200/32", "fd00:172:30::200/128"];
+    let routes: Vec<_> = ranges.iter().chain(&vips).map(|range| range.parse().expect("a range")).collect();
+    node.set_routes(&routes).expect("the routes are set");
+    node
+}
+
+/// node1 with pod a, which the Service leads to.
+fn one_node(tap_mode: TapMode) -> Dataplane {
+    make_world();
+    let node = start_node(config("node1", tap_mode), &tables_with_service(A, "node1"));
+    assert_eq!(node.uplink_status().state, UplinkState::Up);
+    node.attach(spec("a", A)).expect("a is attached");
+    node
+}
+
+fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("an address"), port)
+}
+
+/// A TCP server in `name` that tells each client its address, and ends after `clients` of them.
+fn serve_tcp(name: &str, address: SocketAddr, clients: usize) -> thread::JoinHandle<()> {
+    let listener = within(name, || TcpListener::bind(address)).expect("the port is free");
+    thread::spawn(move || {
+        for _ in 0..clients {
+            let (mut stream, client) = listener.accept().expect("a client comes");
+            stream.write_all(client.ip().to_string().as_bytes()).expect("it is told");
+        }
+    })
+}
+
+/// What a TCP server tells a client in `name`.
+fn ask_tcp(name: &str, server: SocketAddr) -> std::io::Result<String> {
+    within(name, || {
+        let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })
+}
+
+/// A UDP server in `name` that tells each client its address, and ends after `datagrams` of them.
+fn serve_udp(name: &str, address: SocketAddr, datagrams: usize) -> thread::JoinHandle<()> {
+    let socket = within(name, || UdpSocket::bind(address)).expect("the port is free");
+    thread::spawn(move || {
+        for _ in 0..datagrams {
+            let (_, client) = socket.recv_from(&mut [0; 100]).expect("a datagram comes");
+            socket.send_to(client.ip().to_string().as_bytes(), client).expect("it is answered");
+        }
+    })
+}
+
+/// What a UDP server tells a client in `name`; the answer has to come from where the question went.
+fn ask_udp(name: &str, server: SocketAddr) -> std::io::Result<String> {
+    within(name, || {
+        let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        socket.connect(server)?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.send(b"who am I?")?;
+        let mut answer = [0; 100];
+        let len = socket.recv(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..len]).into_owned())
+    })
+}
+
+/// What the kernel of `name` has answered on its own: TCP resets and ICMP errors.
+fn kernel_answers(name: &str) -> [u64; 2] {
+    [kernel_counter(name, "Tcp", "OutRsts"), kernel_counter(name, "Icmp", "OutDestUnreachs")]
+}
+
+/// Both directions between pod a and the world, both families; the pod has the node's address.
+fn move_bytes(tap_mode: TapMode, mib: usize) {
+    let node = one_node(tap_mode);
+    let bytes = pattern(mib * MIB);
+    for family in [0, 1] {
+        for pod_sends in [true, false] {
+            let server = at(WORLD[family], 7_000);
+            let listener = within("world", || TcpListener::bind(server)).expect("the port is free");
+            thread::scope(|scope| {
+                let (bytes, receive) = (&bytes, |mut stream: TcpStream| {
+                    let mut received = Vec::with_capacity(bytes.len());
+                    stream.read_to_end(&mut received).expect("it is read");
+                    assert!(received == *bytes, "{} of {} bytes arrived, or others", received.len(), bytes.len());
+                });
+                let send = |mut stream: TcpStream| {
+                    stream.write_all(bytes).expect("it is written");
+                    stream.shutdown(Shutdown::Write).expect("it is ended");
+                    stream
+                };
+                let world = scope.spawn(move || {
+                    let (stream, client) = listener.accept().expect("the pod connects");
+                    assert_eq!(client.ip().to_string(), NODE1[family], "the pod has the node's address outside");
+                    if pod_sends { receive(stream) } else { drop(send(stream)) }
+                });
+                within("a", || {
+                    let stream = TcpStream::connect_timeout(&server, Duration::from_secs(5)).expect("it connects");
+                    if pod_sends { drop(send(stream)) } else { receive(stream) }
+                });
+                world.join().expect("the world is content");
+            });
+        }
+    }
+    assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
+    for name in ["a", "world"] {
+        assert_eq!(kernel_counter(name, "Tcp", "InCsumErrors"), 0, "{name} saw a wrong checksum");
+    }
+    let counters = node.counters();
+    assert!(counters.switch.balance());
+}
+
+#[test]
+fn p03_a_pod_moves_64_mib_out_and_in_with_offloads() {
+    namespace::run(|| move_bytes(TapMode::Offload, 64));
+}
+
+#[test]
+fn p03_a_pod_moves_64_mib_out_and_in_on_a_plain_tap() {
+    namespace::run(|| move_bytes(TapMode::Plain, 64));
+}
+
+#[test]
+fn p03_a_pod_speaks_udp_and_pings_outside() {
+    namespace::run(|| {
+        let _node = one_node(TapMode::Auto);
+        for family in [0, 1] {
+            let server = at(WORLD[family], 5_000);
+            let serving = serve_udp("world", server, 3);
+            for _ in 0..3 {
+                assert_eq!(ask_udp("a", server).expect("the world answers"), NODE1[family]);
+            }
+            serving.join().expect("the server ends well");
+            ping("a", WORLD[family]);
+        }
+        assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
+    });
+}
+
+#[test]
+fn s02_s28_a_client_outside_reaches_a_node_port_with_its_own_address() {
+    namespace::run(|| {
+        let node = one_node(TapMode::Auto);
+        for family in [0, 1] {
+            let tcp = serve_tcp("a", at(A[family], 8_080), 3);
+            let udp = serve_udp("a", at(A[family], 5_353), 3);
+            for _ in 0..3 {
+                assert_eq!(ask_tcp("world", at(NODE1[family], TCP_NODE_PORT)).expect("it is served"), WORLD[family]);
+                assert_eq!(ask_udp("world", at(NODE1[family], UDP_NODE_PORT)).expect("it is served"), WORLD[family]);
+            }
+            tcp.join().expect("the server ends well");
+            udp.join().expect("the server ends well");
+        }
+        assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
+        assert_eq!(node.uplink_status().claimed_ports, 6);
+    });
+}
+
+#[test]
+fn s28_a_node_without_the_pod_keeps_the_clients_address_through_the_tunnel() {
+    namespace::run(|| {
+        make_world();
+        let tables = tables_with_service(C, "node2");
+        let _node1 = start_node(config("node1", TapMode::Auto), &tables);
+        let node2 = start_node(config("node2", TapMode::Auto), &tables);
+        node2.attach(spec("c", C)).expect("c is attached");
+        for family in [0, 1] {
+            let tcp = serve_tcp("c", at(C[family], 8_080), 2);
+            for node in [NODE1, NODE2] {
+                let told = ask_tcp("world", at(node[family], TCP_NODE_PORT)).expect("it is served");
+                assert_eq!(told, WORLD[family], "through {}", node[family]);
+            }
+            tcp.join().expect("the server ends well");
+        }
+        assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
+        assert_eq!(kernel_answers("node2"), [0, 0], "the kernel kept quiet");
+    });
+}
+
+#[test]
+fn s03_w20_the_node_reaches_its_node_ports_at_every_address_of_its_own() {
+    namespace::run(|| {
+        let node = one_node(TapMode::Auto);
+        let addresses = [["127.0.0.1", "::1"], ["127.0.0.9", "::1"], NODE1];
+        for family in [0, 1] {
+            let tcp = serve_tcp("a", at(A[family], 8_080), addresses.len());
+            let udp = serve_udp("a", at(A[family], 5_353), addresses.len());
+            for address in addresses {
+                let told = ask_tcp("node1", at(address[family], TCP_NODE_PORT)).expect("it is served");
+                assert_eq!(told, NODE1[family], "at {}", address[family]);
+                let told = ask_udp("node1", at(address[family], UDP_NODE_PORT)).expect("it is served");
+                assert_eq!(told, NODE1[family], "at {}", address[family]);
+            }
+            tcp.join().expect("the server ends well");
+            udp.join().expect("the server ends well");
+        }
+        assert!(node.uplink_status().relayed > 0, "UDP sessions stay for a while");
+    });
+}
+
+#[test]
+fn s03_a_relayed_connection_moves_32_mib_each_way_and_ends_in_halves() {
+    namespace::run(|| {
+        let node = one_node(TapMode::Auto);
+        let bytes = pattern(32 * MIB);
+        let listener = within("a", || TcpListener::bind(at(A[0], 8_080))).expect("the port is free");
+        thread::scope(|scope| {
+            let echo = scope.spawn(|| {
+                let (mut stream, _) = listener.accept().expect("a client comes");
+                let mut received = Vec::new();
+                stream.read_to_end(&mut received).expect("the client ends first");
+                stream.write_all(&received).expect("it is sent back");
+            });
+            within("node1", || {
+                let mut stream = TcpStream::connect(at("127.0.0.1", TCP_NODE_PORT)).expect("it connects");
+                stream.write_all(&bytes).expect("it is written");
+                stream.shutdown(Shutdown::Write).expect("one half ends");
+                let mut received = Vec::new();
+                stream.read_to_end(&mut received).expect("the other half goes on");
+                assert!(received == bytes, "{} of {} bytes came back, or others", received.len(), bytes.len());
+            });
+            echo.join().expect("the server ends well");
+        });
+        wait_until("the connection is forgotten", || node.uplink_status().relayed == 0);
+    });
+}
+
+#[test]
+fn s11_a_node_process_is_reset_when_nobody_listens() {
+    namespace::run(|| {
+        let _node = one_node(TapMode::Auto);
+        let error = ask_tcp("node1", at("127.0.0.1", TCP_NODE_PORT)).expect_err("nobody listens in the pod");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_node_port_in_use_is_named_and_the_rest_works() {
+    namespace::run(|| {
+        make_world();
+        let other = within("node1", || TcpListener::bind(at("0.0.0.0", TCP_NODE_PORT))).expect("the port is free");
+        let node = start(config("node1", TapMode::Auto)).expect("the node starts");
+        let tables = tables_with_service(A, "node1");
+        let failures = node.set_policy(tables.clone()).expect("the node runs");
+        let [ClaimFailure { namespace, name, port: TCP_NODE_PORT, error, .. }] = &failures[..] else {
+            panic!("{failures:?}");
+        };
+        assert_eq!((&**namespace, &**name, *error), ("test", "web", std::io::ErrorKind::AddrInUse));
+        let text = failures[0].to_string();
+        assert!(text.contains("test/web") && text.contains("30080/TCP") && text.contains("another process"), "{text}");
+        node.attach(spec("a", A)).expect("a is attached");
+        let udp = serve_udp("a", at(A[0], 5_353), 1);
+        assert_eq!(ask_udp("world", at(NODE1[0], UDP_NODE_PORT)).expect("it is served"), WORLD[0]);
+        udp.join().expect("the server ends well");
+        // The other process goes on as before.
+        within("world", || TcpStream::connect_timeout(&at(NODE1[0], TCP_NODE_PORT), Duration::from_secs(5)))
+            .expect("the other process is reached");
+        other.accept().expect("it has a connection");
+        drop(other);
+        assert_eq!(node.set_policy(tables).expect("the node runs"), [], "the port is free again");
+    });
+}
+
+#[test]
+fn s04_an_announced_address_is_answered_and_moves() {
+    namespace::run(|| {
+        make_world();
+        let tables = tables_with_service(A, "node1");
+        let node1 = start_node(config("node1", TapMode::Auto), &tables);
+        let node2 = start_node(config("node2", TapMode::Auto), &tables);
+        node1.attach(spec("a", A)).expect("a is attached");
+        let vips: BTreeSet<IpAddr> = VIP.iter().map(|vip| vip.parse().expect("an address")).collect();
+        let neighbor = |vip: &str| {
+            let output = within("world", || std::process::Command::new("ip").args(["neigh", "show", vip]).output());
+            String::from_utf8_lossy(&output.expect("ip runs").stdout).into_owned()
+        };
+        let mac_of = |node: &Dataplane| node.uplink_status().interfaces[0].mac.to_string();
+        node1.announce(&vips).expect("the node runs");
+        for family in [0, 1] {
+            let tcp = serve_tcp("a", at(A[family], 8_080), 1);
+            assert_eq!(ask_tcp("world", at(VIP[family], 80)).expect("it is served"), WORLD[family]);
+            tcp.join().expect("the server ends well");
+            assert!(neighbor(VIP[family]).contains(&mac_of(&node1)));
+        }
+        node1.announce(&BTreeSet::new()).expect("the node runs");
+        node2.announce(&vips).expect("the node runs");
+        for family in [0, 1] {
+            let moved = || neighbor(VIP[family]).contains(&mac_of(&node2));
+            wait_until("the neighbors know the other node", moved);
+            let tcp = serve_tcp("a", at(A[family], 8_080), 1);
+            assert_eq!(ask_tcp("world", at(VIP[family], 80)).expect("it is served"), WORLD[family]);
+            tcp.join().expect("the server ends well");
+        }
+        assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
+        assert_eq!(kernel_answers("node2"), [0, 0], "the kernel kept quiet");
+    });
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    namespace::run(|| {
+        let node = one_node(TapMode::Auto);
+        let sockets = || {
+            within("node1", || {
+                let count = |file: &str| {
+                    let text =
+                        std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("it is readable");
+                    text.lines().count() - 1
+                };
+                ["tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet"].map(count)
+            })
+        };
+        wait_until("source ports are held", || sockets().iter().sum::<usize>() > 1_000);
+        drop(node);
+        assert_eq!(sockets(), [0; 7]);
+        within("node1", || sh("! ip link show podplane0 2> /dev/null"));
+    });
+}
+
+#[test]
+fn w01_a_node_without_raw_sockets_says_so_and_runs() {
+    namespace::run_without_net_raw(|| {
+        make_world();
+        let node = start_node(config("node1", TapMode::Auto), &tables_with_service(A, "node1"));
+        let UplinkState::Missing(why) = node.uplink_status().state else { panic!("raw sockets were opened") };
+        assert!(why.contains("CAP_NET_RAW"), "{why}");
+        node.attach(spec("a", A)).expect("a is attached");
+        let tcp = serve_tcp("a", at(A[0], 8_080), 1);
+        assert_eq!(ask_tcp("node1", at(A[0], 8_080)).expect("it is served"), NODE1[0]);
+        tcp.join().expect("the server ends well");
+    });
+}
