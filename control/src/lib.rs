@@ -9,10 +9,13 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+mod announce;
 pub mod api;
 pub mod controller;
 pub mod directory;
 mod hash;
+mod health;
+mod holder;
 pub mod ipam;
 mod log;
 pub mod pools;

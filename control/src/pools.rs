@@ -19,6 +19,8 @@ pub struct AddressPool {
     pub auto_assign: bool,
     /// Whether IPv4 addresses that end in .0 and .255 are left out: some equipment drops packets to them.
     pub avoid_buggy_ips: bool,
+    /// Who gets addresses of it, as [`Pools`] names holders; `None`: everybody.
+    pub only_for: Option<BTreeSet<String>>,
 }
 
 impl AddressPool {
@@ -30,6 +32,10 @@ impl AddressPool {
         self.ranges.iter().any(of_range) && !(self.avoid_buggy_ips && is_buggy(address))
     }
 
+    fn serves(&self, holder: &str) -> bool {
+        self.only_for.as_ref().is_none_or(|only| only.contains(holder))
+    }
+
     fn has_family(&self, is_ipv4: bool) -> bool {
         self.ranges.iter().any(|(first, _)| first.is_ipv4() == is_ipv4)
     }
@@ -38,7 +44,7 @@ impl AddressPool {
 impl fmt::Display for AddressPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ranges: Vec<String> = self.ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect();
-        write!(f, "{} ({})", self.name, ranges.join(", "))
+        write!(f, "{} ({})", self.name, if ranges.is_empty() { "empty".to_owned() } else { ranges.join(", ") })
     }
 }
 
@@ -73,14 +79,15 @@ impl Pools {
         &self.pools
     }
 
-    /// Whether an automatic pool has addresses of the family at all.
-    pub fn has_family(&self, is_ipv4: bool) -> bool {
-        self.pools.iter().any(|pool| pool.auto_assign && pool.has_family(is_ipv4))
+    /// Whether a pool that is automatic for `holder` has addresses of the family at all.
+    pub fn has_family(&self, is_ipv4: bool, holder: &str) -> bool {
+        self.candidates(None, holder).any(|(_, pool)| pool.has_family(is_ipv4))
     }
 
-    /// Whether `address` could be claimed from the pool called `pool`, or from any.
-    pub fn check(&self, address: IpAddr, pool: Option<&str>) -> Result<(), Refusal> {
-        let mut named = self.pools.iter().filter(|candidate| pool.is_none_or(|name| candidate.name == name));
+    /// Whether `holder` could claim `address` from the pool called `pool`, or from any.
+    pub fn check(&self, address: IpAddr, pool: Option<&str>, holder: &str) -> Result<(), Refusal> {
+        let named = self.pools.iter().filter(|candidate| pool.is_none_or(|name| candidate.name == name));
+        let mut named = named.filter(|candidate| candidate.serves(holder));
         match self.taken.get(&address) {
             Some(holder) => Err(Refusal::Taken(holder.clone())),
             None if named.any(|pool| pool.contains(address)) => Ok(()),
@@ -88,9 +95,9 @@ impl Pools {
         }
     }
 
-    /// Whether `address` could have been given without being asked for, from the pool called `pool` or an automatic one.
-    pub fn is_automatic(&self, address: IpAddr, pool: Option<&str>) -> bool {
-        self.candidates(pool).any(|(_, pool)| pool.contains(address))
+    /// Whether `holder` could get `address` without asking for it, from the pool called `pool` or an automatic one.
+    pub fn is_automatic(&self, address: IpAddr, pool: Option<&str>, holder: &str) -> bool {
+        self.candidates(pool, holder).any(|(_, pool)| pool.contains(address))
     }
 
     /// Marks `address` as `holder`'s, in a pool or not. The first holder stays.
@@ -106,7 +113,7 @@ impl Pools {
 
     /// Takes a free address of the family for `holder`, from the pool called `pool` or an automatic one.
     pub fn allocate(&mut self, is_ipv4: bool, pool: Option<&str>, holder: &str) -> Option<IpAddr> {
-        let candidates: Vec<usize> = self.candidates(pool).map(|(index, _)| index).collect();
+        let candidates: Vec<usize> = self.candidates(pool, holder).map(|(index, _)| index).collect();
         let fresh = candidates.iter().find_map(|index| self.next_free(*index, is_ipv4));
         let rested = || {
             let rested = |address: &&IpAddr| {
@@ -121,10 +128,10 @@ impl Pools {
         Some(address)
     }
 
-    fn candidates(&self, pool: Option<&str>) -> impl Iterator<Item = (usize, &AddressPool)> {
+    fn candidates(&self, pool: Option<&str>, holder: &str) -> impl Iterator<Item = (usize, &AddressPool)> {
         let matches = move |candidate: &AddressPool| match pool {
-            Some(name) => candidate.name == name,
-            None => candidate.auto_assign,
+            Some(name) => candidate.name == name && candidate.serves(holder),
+            None => candidate.auto_assign && candidate.serves(holder),
         };
         self.pools.iter().enumerate().filter(move |(_, candidate)| matches(candidate))
     }
@@ -173,7 +180,7 @@ mod tests {
 
     fn pool(name: &str, ranges: &[(&str, &str)]) -> AddressPool {
         let ranges = ranges.iter().map(|(first, last)| (addr(first), addr(last))).collect();
-        AddressPool { name: name.to_owned(), ranges, auto_assign: true, avoid_buggy_ips: false }
+        AddressPool { name: name.to_owned(), ranges, auto_assign: true, avoid_buggy_ips: false, only_for: None }
     }
 
     fn drain(pools: &mut Pools, is_ipv4: bool, name: Option<&str>) -> Vec<IpAddr> {
@@ -193,7 +200,7 @@ mod tests {
     fn addresses_that_end_in_0_and_255_are_left_out_on_request() {
         let careful = AddressPool { avoid_buggy_ips: true, ..pool("a", &[("10.0.0.254", "10.0.1.1")]) };
         let mut pools = Pools::new(vec![careful]);
-        assert_eq!(pools.check(addr("10.0.1.0"), None), Err(Refusal::Outside));
+        assert_eq!(pools.check(addr("10.0.1.0"), None, "x"), Err(Refusal::Outside));
         assert_eq!(drain(&mut pools, true, None), ["10.0.0.254", "10.0.1.1"].map(addr));
     }
 
@@ -202,9 +209,18 @@ mod tests {
         let reserved = AddressPool { auto_assign: false, ..pool("vip", &[("10.0.0.1", "10.0.0.1")]) };
         let mut pools = Pools::new(vec![reserved]);
         assert_eq!(pools.allocate(true, None, "x"), None);
-        assert_eq!(pools.check(addr("10.0.0.1"), None), Ok(()), "asking for the address is asking");
+        assert_eq!(pools.check(addr("10.0.0.1"), None, "x"), Ok(()), "asking for the address is asking");
         assert_eq!(pools.allocate(true, Some("vip"), "x"), Some(addr("10.0.0.1")));
-        assert_eq!(pools.check(addr("10.0.0.1"), None), Err(Refusal::Taken("x".to_owned())));
+        assert_eq!(pools.check(addr("10.0.0.1"), None, "x"), Err(Refusal::Taken("x".to_owned())));
+    }
+
+    #[test]
+    fn a_pool_may_be_for_some_only() {
+        let own = AddressPool { only_for: Some(["x".to_owned()].into()), ..pool("a", &[("10.0.0.1", "10.0.0.2")]) };
+        let mut pools = Pools::new(vec![own]);
+        assert_eq!(pools.allocate(true, Some("a"), "y"), None);
+        assert_eq!(pools.check(addr("10.0.0.1"), None, "y"), Err(Refusal::Outside));
+        assert_eq!(pools.allocate(true, None, "x"), Some(addr("10.0.0.1")));
     }
 
     #[test]

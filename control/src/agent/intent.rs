@@ -1,9 +1,11 @@
 //! The node's copy of the cluster: definitions of objects, kept up to date file by file, and what was compiled from them.
 
-use policy::cluster::{Definitions, FileChange};
+use k8s_openapi::api::core::v1::Service;
+use policy::cluster::{Definitions, FileChange, Key};
 use policy::compile::{CompileOptions, Compiler};
-use policy::objects::Problem;
+use policy::objects::{Problem, Sourced};
 use policy::tables::Tables;
+use std::sync::Arc;
 
 /// Objects and compiler. A change costs what depends on it, so the two have to see every change, in order.
 pub(super) struct Intent {
@@ -24,5 +26,10 @@ impl Intent {
         let mut problems = self.definitions.problems();
         problems.extend(contradictions);
         (tables, problems)
+    }
+
+    /// The Service of this namespace and name, and where it was read.
+    pub(super) fn find_service(&self, name: &Key) -> Option<Sourced<Arc<Service>>> {
+        self.definitions.cluster().services.get(name).cloned()
     }
 }

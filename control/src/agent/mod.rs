@@ -4,9 +4,11 @@
 //! States: *waiting* until the source has this node's own Node object, then *ready* for good: the dataplane is started from
 //! that object's addresses and pod ranges, and whatever happens to the source later, the last good tables stay in force.
 //! The main thread waits for the directory and for signals; the API has its own thread; the dataplane has its shards.
-//! SIGTERM and SIGINT end it: the API stops first, then the dataplane takes its interfaces and routes away.
+//! SIGTERM and SIGINT end it: the other nodes are told, so that they take LoadBalancer addresses over; the API stops; the
+//! dataplane takes its interfaces and routes away. What traffic from outside needs beside tables is in `outside`.
 
 mod intent;
+mod outside;
 mod ports;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 pub use node::TapMode;
 use node::{Dataplane, DataplaneConfig, StartError, Stopped};
+use outside::Outside;
 use overlay::vxlan::VXLAN_PORT;
 pub use overlay::vxlan::Vni;
 use policy::compile::CompileOptions;
@@ -156,8 +159,6 @@ struct State {
     problems: Vec<Problem>,
     waiting_for: String,
     attachments: Attachments,
-    /// What the node's routes lead to, once they are complete.
-    routes: Vec<IpNet>,
     stopping: bool,
 }
 
@@ -168,6 +169,7 @@ pub(crate) struct Agent {
     started: Instant,
     intent: Mutex<Intent>,
     state: Mutex<State>,
+    outside: Mutex<Outside>,
     /// Raised when tables come in force, a port was attached, or the process stops.
     changed: Condvar,
 }
@@ -188,8 +190,10 @@ pub fn run(config: AgentConfig) -> Result<(), AgentError> {
     let agent = Arc::new(Agent::new(config)?);
     let server = Server::start(&socket, agent.clone()).map_err(|error| AgentError::Socket(socket.clone(), error))?;
     event(Level::Info, "started", &[("node", &agent.config.node_name), ("socket", &socket.display())]);
+    agent.serve_health_early();
     let ended = agent.follow(&mut directory, &stop);
     agent.stop();
+    agent.close_to_outside();
     drop(server);
     let dataplane = agent.lock().dataplane.take();
     drop(dataplane);
@@ -210,7 +214,15 @@ impl Agent {
             node_port_addresses: config.nodeport_addresses.clone(),
         };
         let intent = Mutex::new(Intent::new(options));
-        Ok(Agent { config, seed, started: Instant::now(), intent, state, changed: Condvar::new() })
+        Ok(Agent {
+            config,
+            seed,
+            started: Instant::now(),
+            intent,
+            state,
+            outside: Mutex::default(),
+            changed: Condvar::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -218,11 +230,16 @@ impl Agent {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    fn intent(&self) -> MutexGuard<'_, Intent> {
+        self.intent.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// Takes generation after generation until `stop` is readable.
     fn follow(&self, directory: &mut Directory, stop: &SignalFd) -> Result<(), AgentError> {
         loop {
-            if let Some(generation) = directory.refresh() {
-                self.apply(generation)?;
+            match directory.refresh() {
+                Some(generation) => self.apply(generation)?,
+                None => self.retry(),
             }
             match directory.wait(stop.as_fd()) {
                 Ok(Wake::Look) => {}
@@ -236,9 +253,7 @@ impl Agent {
     pub(crate) fn apply(&self, generation: Generation) -> Result<(), AgentError> {
         let began = Instant::now();
         let epoch = self.lock().in_force.as_ref().map_or(1, |in_force| in_force.tables.epoch + 1);
-        let mut intent = self.intent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let (tables, contradictions) = intent.take(generation.files, epoch);
-        drop(intent);
+        let (tables, contradictions) = self.intent().take(generation.files, epoch);
         let mut problems = generation.problems;
         problems.extend(contradictions);
         let own = tables.find_node(&self.config.node_name).map(|index| tables.node(index).clone());
@@ -252,11 +267,14 @@ impl Agent {
                 None
             }
         };
-        self.report(problems);
-        let Some(dataplane) = dataplane else { return Ok(()) };
+        let Some(dataplane) = dataplane else {
+            self.report(problems);
+            return Ok(());
+        };
         let tables = Arc::new(tables);
-        dataplane.set_policy(tables.clone()).map_err(AgentError::Stopped)?;
-        self.set_routes(&dataplane, &tables);
+        let failures = dataplane.set_policy(tables.clone()).map_err(AgentError::Stopped)?;
+        problems.extend(self.open_to_outside(&dataplane, &tables, &failures, |name| self.intent().find_service(name)));
+        self.report(problems);
         let (pods, nodes) = (tables.pods.len(), tables.nodes.len());
         let mut state = self.lock();
         state.dataplane = Some(dataplane);
@@ -267,6 +285,22 @@ impl Agent {
         let took_ms = began.elapsed().as_millis();
         event(Level::Info, "in force", &[("epoch", &epoch), ("nodes", &nodes), ("pods", &pods), ("took_ms", &took_ms)]);
         Ok(())
+    }
+
+    /// Tries again what could not be had of the node's ports, now that nothing else is to be done.
+    fn retry(&self) {
+        let (dataplane, tables) = {
+            let state = self.lock();
+            let Some(in_force) = &state.in_force else { return };
+            let Some(dataplane) = &state.dataplane else { return };
+            (dataplane.clone(), in_force.tables.clone())
+        };
+        if let Some((before, now)) = self.retry_outside(&dataplane, &tables) {
+            let mut problems = self.lock().problems.clone();
+            problems.retain(|problem| !before.contains(problem));
+            problems.extend(now);
+            self.report(problems);
+        }
     }
 
     /// The dataplane of the node `own`: the running one, or a new one; `None` while the Node object is not enough for one.
@@ -297,6 +331,7 @@ impl Agent {
             vtep_mac: own.vtep_mac.unwrap_or(defaults.vtep_mac),
             seed: self.seed,
             underlay_mtu: self.config.underlay_mtu,
+            service_cidrs: self.config.service_cidrs.clone(),
             masquerade_all: self.config.masquerade_all,
             non_masquerade: self.config.non_masquerade_cidrs.clone(),
             snat_ports: self.config.snat_ports.clone(),
@@ -305,20 +340,6 @@ impl Agent {
         let dataplane = Dataplane::start(config).map_err(AgentError::Start)?;
         event(Level::Info, "dataplane started", &[("pod_mtu", &dataplane.pod_mtu()), ("shards", &self.config.shards)]);
         Ok(Some(Arc::new(dataplane)))
-    }
-
-    /// The node itself reaches pods and Services through its TAP. A route that cannot be set is no reason to keep policies
-    /// from coming in force.
-    fn set_routes(&self, dataplane: &Dataplane, tables: &Tables) {
-        let pod_cidrs = tables.nodes.iter().flat_map(|node| node.pod_cidrs.iter().copied());
-        let destinations: Vec<IpNet> = pod_cidrs.chain(self.config.service_cidrs.iter().copied()).collect();
-        if self.lock().routes == destinations {
-            return;
-        }
-        match dataplane.set_routes(&destinations) {
-            Ok(()) => self.lock().routes = destinations,
-            Err(error) => event(Level::Error, "routes of the node are not complete", &[("reason", &error)]),
-        }
     }
 
     /// A problem of this node itself.

@@ -3,6 +3,7 @@
 mod services;
 
 use super::{Agent, not_ready};
+use crate::announce::Announcements;
 use crate::api::{
     ApiError, ConfigStatus, DataplaneStatus, Drop, Endpoint, Flow, Port, Problem, Status, Traffic, Transfers,
     UplinkInterface, UplinkStatus,
@@ -48,7 +49,7 @@ impl Agent {
             ready,
             waiting_for,
             config,
-            dataplane: running.map(|running| dataplane(&running)),
+            dataplane: running.map(|running| dataplane(&running, self.announcements())),
         }
     }
 
@@ -84,7 +85,7 @@ impl Agent {
     }
 }
 
-fn dataplane(running: &Dataplane) -> DataplaneStatus {
+fn dataplane(running: &Dataplane, announcements: Announcements) -> DataplaneStatus {
     let config = running.config();
     let counters = running.counters();
     let total = counters.switch.total();
@@ -105,7 +106,7 @@ fn dataplane(running: &Dataplane) -> DataplaneStatus {
         dropped: total.dropped.frames,
         tunnel_received: Transfers { datagrams: counters.io.tunnel_rx_datagrams, calls: counters.io.tunnel_rx_calls },
         tunnel_sent: Transfers { datagrams: counters.io.tunnel_tx_datagrams, calls: counters.io.tunnel_tx_calls },
-        uplink: uplink(running.uplink_status()),
+        uplink: uplink(running.uplink_status(), announcements),
     }
 }
 
@@ -173,7 +174,7 @@ fn owner_text(address: IpAddr, tables: &Tables) -> Option<String> {
     })
 }
 
-fn uplink(status: node::UplinkStatus) -> UplinkStatus {
+fn uplink(status: node::UplinkStatus, announcements: Announcements) -> UplinkStatus {
     let (state, reason) = match status.state {
         UplinkState::Off => ("off", None),
         UplinkState::Up => ("up", None),
@@ -194,6 +195,7 @@ fn uplink(status: node::UplinkStatus) -> UplinkStatus {
         source_ports_udp: status.source_ports[1],
         announced: status.announced,
         relayed: status.relayed,
-        alive: Vec::new(),
+        alive: announcements.alive,
+        hindrance: announcements.hindrance,
     }
 }

@@ -172,6 +172,8 @@ pub struct UplinkStatus {
     pub relayed: u32,
     /// Other nodes that are heard of, while there are LoadBalancer addresses.
     pub alive: Vec<String>,
+    /// Why this node announces no LoadBalancer addresses, while there are some.
+    pub hindrance: Option<String>,
 }
 
 /// An interface of the node that frames from and to the outside cross.

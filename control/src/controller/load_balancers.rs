@@ -8,7 +8,8 @@
 use super::services::{self, Family};
 use super::{Key, Problems};
 use crate::pools::{AddressPool, Pools, Refusal};
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Namespace, Service, ServiceSpec};
+use policy::objects::{IPAddressPool, ServiceAllocation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -74,6 +75,55 @@ pub(super) fn fill(
         let status = service.status.get_or_insert_default();
         status.load_balancer.get_or_insert_default().ingress = Some(ingress.collect());
     }
+}
+
+/// The pools of the manifests, those to be used first in front.
+pub(super) fn pools(
+    objects: &BTreeMap<Key, IPAddressPool>,
+    services: &BTreeMap<Key, Service>,
+    namespaces: &BTreeMap<String, Namespace>,
+) -> Vec<AddressPool> {
+    let priority = |pool: &IPAddressPool| {
+        let allocation = pool.spec.service_allocation.as_ref();
+        allocation.and_then(|allocation| allocation.priority).filter(|priority| *priority > 0).unwrap_or(i32::MAX)
+    };
+    let mut in_order: Vec<(&Key, &IPAddressPool)> = objects.iter().collect();
+    in_order.sort_by_key(|(key, pool)| (priority(pool), *key));
+    let made = in_order.into_iter().map(|((_, name), pool)| AddressPool {
+        name: name.clone(),
+        ranges: pool.ranges().map(|range| (range.first, range.last)).collect(),
+        auto_assign: pool.spec.auto_assign.unwrap_or(true),
+        avoid_buggy_ips: pool.spec.avoid_buggy_ips.unwrap_or(false),
+        only_for: pool.spec.service_allocation.as_ref().and_then(|to| chosen(to, services, namespaces)),
+    });
+    made.collect()
+}
+
+/// The Services that an allocation is restricted to; `None` if it is not.
+fn chosen(
+    to: &ServiceAllocation,
+    services: &BTreeMap<Key, Service>,
+    namespaces: &BTreeMap<String, Namespace>,
+) -> Option<BTreeSet<String>> {
+    let (names, selectors) =
+        (to.namespaces.as_deref().unwrap_or(&[]), to.namespace_selectors.as_deref().unwrap_or(&[]));
+    let of_services = to.service_selectors.as_deref().unwrap_or(&[]);
+    if names.is_empty() && selectors.is_empty() && of_services.is_empty() {
+        return None;
+    }
+    let in_namespace = |namespace: &str| {
+        let labels = namespaces.get(namespace).and_then(|namespace| namespace.metadata.labels.clone());
+        let mut labels = labels.unwrap_or_default();
+        labels.insert(super::NAME_LABEL.to_owned(), namespace.to_owned());
+        let selected = selectors.iter().any(|selector| super::selects(selector, &labels));
+        (names.is_empty() && selectors.is_empty()) || names.iter().any(|name| name == namespace) || selected
+    };
+    let takes = |service: &Service| {
+        let labels = service.metadata.labels.clone().unwrap_or_default();
+        of_services.is_empty() || of_services.iter().any(|selector| super::selects(selector, &labels))
+    };
+    let taken = services.iter().filter(|((namespace, _), service)| in_namespace(namespace) && takes(service));
+    Some(taken.map(|(key, _)| describe(key)).collect())
 }
 
 /// Whether the Service is of type LoadBalancer.
@@ -169,7 +219,7 @@ impl Allocator {
                     let family = Family::of(address).as_str();
                     format!("{address} cannot be given: {family} is not among the Service's spec.ipFamilies")
                 }
-                Ok(address) => match self.pools.check(address, pool) {
+                Ok(address) => match self.pools.check(address, pool, &describe(key)) {
                     Ok(()) => {
                         self.own(key, service, address);
                         continue;
@@ -198,10 +248,10 @@ impl Allocator {
     fn claim_previous(&mut self, key: &Key, service: &Service, before: &Service) {
         let pool = annotation(service, &POOL_ANNOTATIONS).map(|(_, pool)| pool);
         for address in addresses(before) {
-            let may_stay =
-                self.pools.is_automatic(address, pool) && self.missing(key, service).contains(&Family::of(address));
+            let may_stay = self.pools.is_automatic(address, pool, &describe(key))
+                && self.missing(key, service).contains(&Family::of(address));
             let shared = self.is_shared_with(address, service);
-            if may_stay && (shared || self.pools.check(address, pool).is_ok()) {
+            if may_stay && (shared || self.pools.check(address, pool, &describe(key)).is_ok()) {
                 self.own(key, service, address);
             }
         }
@@ -220,7 +270,7 @@ impl Allocator {
                 continue;
             }
             let has_another = self.given.get(key).is_some_and(|given| !given.is_empty());
-            if prefers && has_another && !self.pools.has_family(is_ipv4) {
+            if prefers && has_another && !self.pools.has_family(is_ipv4, &holder) {
                 continue;
             }
             let family = family.as_str();
@@ -229,7 +279,7 @@ impl Allocator {
                     let what = format!("there is no IPAddressPool called {name} ({})", self.describe());
                     (format!("metadata.annotations[{annotation}]"), what)
                 }
-                _ if pool.is_none() && !self.pools.has_family(is_ipv4) => {
+                _ if pool.is_none() && !self.pools.has_family(is_ipv4, &holder) => {
                     let what = format!(
                         "no IPAddressPool has {family} addresses to give ({}): add a range to one, or create one",
                         self.describe()

@@ -43,6 +43,9 @@ pub(crate) use names::suffix;
 /// Where the objects that the controller makes say they come from.
 const SOURCE: &str = "controller";
 
+/// Label of a namespace with its name, set by the API server.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 /// Namespace and name.
 type Key = (String, String);
 
@@ -140,7 +143,10 @@ impl State {
             nodes::addresses(node).into_iter().map(move |address| (address, owner.clone()))
         };
         let in_use: Vec<(IpAddr, String)> = nodes.iter().flat_map(of_node).collect();
-        let pools = vec![network.load_balancer_pool()];
+        let mut pools = load_balancers::pools(&self.pools, &self.services, &self.namespaces);
+        if pools.is_empty() {
+            pools.push(network.load_balancer_pool());
+        }
         load_balancers::fill(&mut self.services, &before.services, pools, in_use, problems);
     }
 
@@ -170,7 +176,7 @@ impl State {
         }
         for (name, namespace) in &mut self.namespaces {
             let labels = namespace.metadata.labels.get_or_insert_default();
-            labels.insert("kubernetes.io/metadata.name".to_owned(), name.clone());
+            labels.insert(NAME_LABEL.to_owned(), name.clone());
         }
     }
 

@@ -64,6 +64,7 @@ impl LabNetwork {
             ranges: self.load_balancers.clone(),
             auto_assign: true,
             avoid_buggy_ips: false,
+            only_for: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a node answers, as text for people: aligned columns, the largest first where that helps.
 
-use control::api::{Drop, Endpoint, Flow, Port, Status};
+use control::api::{Drop, Endpoint, Flow, Port, Status, UplinkStatus};
 
 /// `podplane status`.
 pub(super) fn status(status: &Status) -> String {
@@ -30,6 +30,7 @@ pub(super) fn status(status: &Status) -> String {
         rows.push(row("addresses", list(&dataplane.addresses)));
         rows.push(row("gateways", format!("{} on {}", list(&dataplane.gateways), dataplane.host_interface)));
         rows.push(row("overlay", format!("VXLAN {}, UDP port {}", dataplane.vni, dataplane.vxlan_port)));
+        rows.extend(uplink(&dataplane.uplink));
         rows.push(row("pod MTU", dataplane.pod_mtu.to_string()));
         let (ports, flows) = (counted(dataplane.ports, "port", "ports"), counted(dataplane.flows, "flow", "flows"));
         let shards = counted(dataplane.shards.into(), "shard", "shards");
@@ -57,6 +58,35 @@ pub(super) fn status(status: &Status) -> String {
         text.push_str(&format!("{}: {}: {}\n", problem.severity, place.join(": "), problem.message));
     }
     text
+}
+
+/// What carries traffic from and to the outside.
+fn uplink(uplink: &UplinkStatus) -> Vec<Vec<String>> {
+    let interfaces: Vec<&str> = uplink.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+    let state = match (uplink.state.as_str(), &uplink.reason) {
+        ("up", _) => format!(
+            "{}, {} of Services, source ports {} for TCP and {} for UDP, {} relayed",
+            interfaces.join(", "),
+            counted(uplink.claimed_ports as usize, "port", "ports"),
+            uplink.source_ports_tcp,
+            uplink.source_ports_udp,
+            counted(uplink.relayed as usize, "connection", "connections")
+        ),
+        (state, Some(reason)) => format!("{state}: {reason}"),
+        (state, None) => state.to_owned(),
+    };
+    let mut rows = vec![row("uplink", state)];
+    if !uplink.announced.is_empty() {
+        let announced: Vec<String> = uplink.announced.iter().map(ToString::to_string).collect();
+        rows.push(row("announces", announced.join(", ")));
+    }
+    if let Some(hindrance) = &uplink.hindrance {
+        rows.push(row("announces", format!("nothing: {hindrance}")));
+    }
+    if !uplink.alive.is_empty() {
+        rows.push(row("hears of", uplink.alive.join(", ")));
+    }
+    rows
 }
 
 /// `podplane ports`.

@@ -11,7 +11,8 @@ impl Agent {
     /// All Services that have addresses.
     pub(crate) fn services(&self) -> Result<Vec<Service>, ApiError> {
         let (_, tables) = self.running()?;
-        let view = View { own: tables.find_node(&self.config.node_name), tables: &tables, announced: BTreeMap::new() };
+        let announced = self.announcements().owners;
+        let view = View { own: tables.find_node(&self.config.node_name), tables: &tables, announced };
         Ok(tables.services_with_ports().map(|(entry, ports)| view.service(entry, ports)).collect())
     }
 }

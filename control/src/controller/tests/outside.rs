@@ -207,7 +207,7 @@ fn an_empty_pool_is_told_on_the_service_with_what_to_do() {
         problems(&filled),
         [
             "test.yaml: Service default/web: status.loadBalancer: no IPAddressPool has IPv4 addresses to give (pools: of the lab \
-             ()): add a range to one, or create one; until then the Service has no IPv4 address for the outside"
+             (empty)): add a range to one, or create one; until then the Service has no IPv4 address for the outside"
         ]
     );
     assert_eq!(node_ports(&filled, "web").len(), 2, "the rest works");
@@ -219,5 +219,55 @@ fn an_empty_pool_is_told_on_the_service_with_what_to_do() {
     assert_eq!(filled.problems.len(), 2, "{:?}", problems(&filled));
     assert!(
         problems(&filled)[0].contains("every IPv4 address is taken (pools: of the lab (172.30.0.200-172.30.0.200))")
+    );
+}
+
+fn address_pool(name: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {{name: {name}, namespace: x}}\nspec: {{{more}}}\n"
+    )
+}
+
+#[test]
+fn pools_of_the_manifests_replace_that_of_the_lab_and_are_used_by_priority() {
+    let first = address_pool("z", "addresses: [192.0.2.7/32], serviceAllocation: {priority: 1}");
+    let second = address_pool("a", "addresses: [192.0.2.254-192.0.3.1], avoidBuggyIPs: true");
+    let named = ["a", "b", "c", "d"].map(|name| typed(name, "LoadBalancer", ""));
+    let filled = run(&[first, second, named.concat()].concat());
+    let given: Vec<String> = ["a", "b", "c"].iter().flat_map(|name| external(&filled, name)).collect();
+    assert_eq!(given, ["192.0.2.7", "192.0.2.254", "192.0.3.1"]);
+    assert_eq!(
+        problems(&filled),
+        [
+            "test.yaml: Service default/d: status.loadBalancer: every IPv4 address is taken (pools: z (192.0.2.7-192.0.2.7), a \
+             (192.0.2.254-192.0.3.1)): add a range to an IPAddressPool, or delete a Service of type LoadBalancer; until then \
+             the Service has no IPv4 address for the outside"
+        ]
+    );
+}
+
+#[test]
+fn a_pool_is_used_by_those_that_it_is_for_and_by_those_that_name_it() {
+    let team = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {team: red}}\n";
+    let red = address_pool(
+        "red",
+        "addresses: [192.0.2.1/32], serviceAllocation: {namespaceSelectors: [{matchLabels: {team: red}}]}",
+    );
+    let blue = address_pool("blue", "addresses: [192.0.2.2/32], serviceAllocation: {namespaces: [blue]}");
+    let quiet = address_pool("quiet", "addresses: [192.0.2.3/32], autoAssign: false");
+    let services = [
+        typed("a", "LoadBalancer", ""),
+        typed("b", "LoadBalancer", ""),
+        annotated("c", "metallb.io/address-pool", "quiet", ""),
+        annotated("d", "podplane.io/address-pool", "none", ""),
+    ];
+    let filled = run(&[team.to_owned(), red, blue, quiet, services.concat()].concat());
+    let given: Vec<String> = ["a", "b", "c", "d"].iter().flat_map(|name| external(&filled, name)).collect();
+    assert_eq!(given, ["192.0.2.1", "192.0.2.3"]);
+    assert_eq!(filled.problems.len(), 2);
+    let nowhere = &problems(&filled)[1];
+    assert!(
+        nowhere.contains("metadata.annotations[podplane.io/address-pool]: there is no IPAddressPool called none"),
+        "{nowhere}"
     );
 }
