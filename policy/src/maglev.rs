@@ -3,18 +3,20 @@
 //! when a backend comes or goes. So two nodes choose the same backend for a flow that may enter at either.
 //!
 //! Every backend has a permutation of the table's slots of its own. The backends take turns: each takes the next free slot of
-//! its permutation until none is left. The table has a prime number of slots, the next one from 100 for each backend on, so that
-//! shares differ by about a percent, and at most 65,537 of them: 2 bytes each, so 128 KiB. With more than 655 backends shares
-//! differ by more, at 6,553 by about a tenth.
+//! its permutation until none is left. A table has a prime number of slots, at least 100 for each backend, so that shares differ
+//! by about a percent; with more than 655 backends it stays at 65,537 and shares differ by more, at 6,553 by about a tenth. There
+//! are few sizes, a factor of four apart: a table of another size is another table, and only a set of backends that outgrows its
+//! size (or shrinks out of it) has to pay for that. A slot takes 2 bytes, so a table takes 0.8 to 128 KiB.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
 
-/// Slots for each backend: the paper's M > 100 N keeps the largest share within a percent of the mean.
-const SLOTS_PER_BACKEND: usize = 100;
+/// Numbers of slots, each prime and from 100 times 4, 16, 64 and 256 on: the paper's M > 100 N keeps the largest share within a
+/// percent of the mean. The last is the paper's small table, and as many as 16-bit positions can fill.
+const SIZES: [usize; 5] = [401, 1_601, 6_421, 25_601, 65_537];
 
-/// Most slots: the paper's small table size, and what 16-bit positions can fill.
-const SLOTS_MAX: usize = 65_537;
+/// Slots for each backend, as long as there is a size with that many.
+const SLOTS_PER_BACKEND: usize = 100;
 
 /// Most backends that a table tells apart; more have less than 7 slots each, and an even spread needs no table.
 const BACKENDS_MAX: usize = 10_000;
@@ -102,14 +104,9 @@ fn hash_backend(addr: IpAddr, port: u16) -> u64 {
     hasher.finish()
 }
 
-/// The smallest prime from [`SLOTS_PER_BACKEND`] for each of `backends` on, at most [`SLOTS_MAX`].
 fn size_for(backends: usize) -> usize {
-    let wanted = (backends * SLOTS_PER_BACKEND).min(SLOTS_MAX);
-    (wanted..=SLOTS_MAX).find(|size| is_prime(*size)).unwrap_or(SLOTS_MAX)
-}
-
-fn is_prime(number: usize) -> bool {
-    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
+    let found = SIZES.into_iter().find(|size| *size >= backends * SLOTS_PER_BACKEND);
+    found.unwrap_or(SIZES[SIZES.len() - 1])
 }
 
 #[cfg(test)]

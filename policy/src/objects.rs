@@ -30,6 +30,9 @@ pub const VTEP_MAC_ANNOTATION: &str = "podplane.io/vtep-mac";
 /// Annotation on a Service: milliseconds after which a SYN that its backend has not answered is sent to another one (S29).
 pub const CONNECT_RETRY_ANNOTATION: &str = "podplane.io/connect-retry-ms";
 
+/// Annotation on a Service that was loadBalancerSourceRanges before there was a field; used where the field is empty.
+pub const SOURCE_RANGES_ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+
 /// What a text holds.
 #[derive(Debug, Default)]
 pub struct Parsed {

@@ -2,6 +2,7 @@
 //! policy says. Immutable; a lookup neither allocates nor walks lists that grow with the cluster.
 
 pub(crate) mod backends;
+mod lookup;
 mod services;
 
 pub use backends::{Backend, Candidates, EndpointState, ZoneIndex};
@@ -162,6 +163,8 @@ pub struct Tables {
     /// By node: its zone.
     pub(crate) zones: Arc<Vec<Option<ZoneIndex>>>,
     pub(crate) virtual_ports: Arc<HashMap<(IpAddr, Protocol, u16), Frontend>>,
+    /// Those of `virtual_ports` whose address is a node's own, in the order in which they were claimed.
+    pub(crate) node_owned: Arc<Vec<(IpAddr, Protocol, u16)>>,
     pub(crate) virtual_addresses: Arc<HashSet<IpAddr>>,
     pub(crate) node_ports: Arc<HashMap<(Protocol, u16), ServicePortIndex>>,
     /// Addresses that serve nodePorts, and whose they are.

@@ -6,13 +6,20 @@ use std::fs;
 use std::path::Path;
 
 /// Pieces that manifests are made of, and that YAML trips over.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 47] = [
     "apiVersion: v1\n",
     "apiVersion: networking.k8s.io/v1\n",
     "kind: Pod\n",
     "kind: Node\n",
     "kind: Service\n",
     "kind: NetworkPolicy\n",
+    "apiVersion: podplane.io/v1alpha1\n",
+    "kind: IPAddressPool\n",
+    "kind: Endpoints\n",
+    "kind: EndpointSlice\n",
+    "  addresses: [10.0.0.0/24, 10.0.0.1-x]\n",
+    "  type: LoadBalancer\n",
+    "  {externalIPs: ['::2', 1.2.3.4], loadBalancerSourceRanges: [0/0], clusterIP: 10.0.0.1, ports: [{port: 1, nodePort: 0}]}\n",
     "kind: List\n",
     "kind: PodList\n",
     "items:\n",

@@ -39,3 +39,6 @@ impl NodeNames {
         self.zones.get(name).copied()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,8 @@ fn read_chunk(chunk: &str, first_line: u32, documents: &mut Vec<Document>) {
     };
     let content = read_yaml(chunk).map_err(|yaml_error| {
         // `{"` is how JSON begins and how hardly any YAML does: then JSON's complaint is the helpful one.
-        let looks_like_json = body.trim_start()[1..].trim_start().starts_with('"');
+        let inside = body.trim_start().strip_prefix('{');
+        let looks_like_json = inside.is_some_and(|inside| inside.trim_start().starts_with('"'));
         let mut error = json_error.filter(|_| looks_like_json).unwrap_or(yaml_error);
         error.line = error.line.saturating_add(first_line);
         error

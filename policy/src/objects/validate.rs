@@ -117,6 +117,27 @@ fn address(value: &str) -> Result<IpAddr, String> {
     value.parse().map_err(|_| format!("\"{value}\" is not an IP address"))
 }
 
+/// An endpoint or an external address must mean the same on every node, so addresses with a meaning of their own on each are
+/// refused, as by the API server.
+fn reachable(address: IpAddr) -> Result<(), String> {
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let meaning = if address.is_unspecified() {
+        "the unspecified address"
+    } else if address.is_loopback() {
+        "a loopback address"
+    } else if is_link_local {
+        "a link-local address"
+    } else if address.is_multicast() {
+        "a multicast address"
+    } else {
+        return Ok(());
+    };
+    Err(format!("{address} is {meaning}"))
+}
+
 fn one_of(value: Option<&str>, allowed: &[&str]) -> Result<(), String> {
     match value {
         Some(value) if !allowed.contains(&value) => {

@@ -11,6 +11,7 @@ use crate::tables::{Frontend, FrontendKind, NodeIndex, Owner, ServiceIndex, Serv
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use wire::Protocol;
 
 /// Puts compiled Services, in order of namespace and name, into tables that hold nodes and pods already. What the tables hold
 /// of Services is replaced.
@@ -40,6 +41,7 @@ pub(crate) fn assemble<'a>(
     tables.services = Arc::new(slots);
     tables.service_ports = Arc::new(service_ports);
     tables.virtual_ports = Arc::default();
+    tables.node_owned = Arc::default();
     tables.virtual_addresses = Arc::default();
     tables.node_ports = Arc::default();
     // Without a time of creation comes after all with one.
@@ -51,6 +53,11 @@ pub(crate) fn assemble<'a>(
     }
     for (service, index) in &placed {
         claim_node_ports(service, *index, tables, problems);
+        report_hidden_node_ports(service, *index, tables, problems);
+    }
+    let mut health_ports = HashMap::new();
+    for (service, index) in &placed {
+        claim_health_port(service, *index, tables, &mut health_ports, problems);
     }
 }
 
@@ -94,6 +101,9 @@ fn claim_addresses(
             match Arc::make_mut(&mut tables.virtual_ports).entry((addr, protocol, number)) {
                 Entry::Vacant(entry) => {
                     entry.insert(claim);
+                    if owner.is_some() {
+                        Arc::make_mut(&mut tables.node_owned).push((addr, protocol, number));
+                    }
                 }
                 Entry::Occupied(holder) if holder.get().service == port => {}
                 Entry::Occupied(holder) => {
@@ -131,6 +141,63 @@ fn claim_node_ports(service: &CompiledService, index: ServiceIndex, tables: &mut
         let reference = CompiledService::reference(&slot.entry);
         problems.push(Problem::of(&service.source, reference, field, message, Severity::Refused));
     }
+}
+
+/// A load balancer's address or an externalIP that is a node's own goes before a nodePort there.
+fn report_hidden_node_ports(
+    service: &CompiledService,
+    index: ServiceIndex,
+    tables: &Tables,
+    problems: &mut Vec<Problem>,
+) {
+    let slot = &tables.services[index.0 as usize];
+    for (port, (position, entry)) in slot.ports.clone().map(ServicePortIndex).zip(&service.ports) {
+        let Some(node_port) = entry.node_port.filter(|_| tables.has_node_port(port)) else { continue };
+        let hidden = tables
+            .node_owned
+            .iter()
+            .filter(|(_, protocol, number)| (*protocol, *number) == (entry.protocol, node_port));
+        for claim in hidden.filter(|(addr, ..)| tables.node_port_addresses.contains_key(addr)) {
+            let Frontend { service: holder, kind } = tables.virtual_ports[claim];
+            let message = format!(
+                "{} {node_port} of {} is not served: it is the {kind} of Service {}",
+                entry.protocol,
+                claim.0,
+                full_name(tables, holder)
+            );
+            let reference = CompiledService::reference(&slot.entry);
+            let field = format!("spec.ports[{position}].nodePort");
+            problems.push(Problem::of(&service.source, reference, field, message, Severity::Warning));
+        }
+    }
+}
+
+/// A health check is answered on a port of every node too.
+fn claim_health_port(
+    service: &CompiledService,
+    index: ServiceIndex,
+    tables: &Tables,
+    taken: &mut HashMap<u16, ServiceIndex>,
+    problems: &mut Vec<Problem>,
+) {
+    let entry = &tables.services[index.0 as usize].entry;
+    let Some(port) = entry.health_check_node_port else { return };
+    let holder = match tables.node_ports.get(&(Protocol::TCP, port)) {
+        Some(holder) => format!("the nodePort of Service {}", full_name(tables, *holder)),
+        None => match taken.entry(port) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(index);
+                return;
+            }
+            Entry::Occupied(holder) => {
+                let holder = &tables.services[holder.get().0 as usize].entry;
+                format!("the healthCheckNodePort of Service {}/{}", holder.namespace, holder.name)
+            }
+        },
+    };
+    let message = format!("{port} is already {holder}: choose another, or leave it out to have one assigned");
+    let reference = CompiledService::reference(entry);
+    problems.push(Problem::of(&service.source, reference, "spec.healthCheckNodePort", message, Severity::Refused));
 }
 
 fn full_name(tables: &Tables, service: ServicePortIndex) -> String {

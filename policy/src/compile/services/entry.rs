@@ -9,7 +9,9 @@ use super::endpoints::backends;
 use crate::cluster::Slice;
 use crate::compile::CompileOptions;
 use crate::compile::pods::protocol;
-use crate::objects::{CONNECT_RETRY_ANNOTATION, ObjectRef, Problem, Severity, Source, Sourced};
+use crate::objects::{
+    CONNECT_RETRY_ANNOTATION, ObjectRef, Problem, SOURCE_RANGES_ANNOTATION, Severity, Source, Sourced,
+};
 use crate::tables::{ServiceEntry, ServiceId, ServicePortEntry, ServiceType, TrafficPolicy};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
@@ -24,9 +26,6 @@ const AFFINITY_MAX_S: i32 = 86_400;
 
 /// Longest wait before a SYN is replayed, in milliseconds: a client's own first retransmission comes after a second.
 const CONNECT_RETRY_MAX_MS: u64 = 1_000;
-
-/// Annotation that was loadBalancerSourceRanges before there was a field; used where the field is empty.
-const SOURCE_RANGES_ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 /// Annotations that were trafficDistribution before there was a field (KEP-2433).
 const TOPOLOGY_ANNOTATIONS: [&str; 2] =

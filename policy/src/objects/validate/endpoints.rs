@@ -1,6 +1,6 @@
 //! EndpointSlice, and Endpoints, which came before it.
 
-use super::{Findings, address, at, name, one_of, port_number, protocol};
+use super::{Findings, address, at, name, one_of, port_number, protocol, reachable};
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::collections::BTreeSet;
@@ -55,28 +55,11 @@ pub(super) fn validate_slice(slice: &EndpointSlice, out: &mut Findings) {
     }
 }
 
-/// An endpoint must be reachable from other nodes, so addresses with a meaning of their own on each node are refused,
-/// as by the API server.
 fn endpoint_address(address: IpAddr, family: &str) -> Result<(), String> {
     if address.is_ipv4() != (family == "IPv4") {
         return Err(format!("{address} is not {family}"));
     }
-    let is_link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    let meaning = if address.is_unspecified() {
-        "the unspecified address"
-    } else if address.is_loopback() {
-        "a loopback address"
-    } else if is_link_local {
-        "a link-local address"
-    } else if address.is_multicast() {
-        "a multicast address"
-    } else {
-        return Ok(());
-    };
-    Err(format!("{address} is {meaning}"))
+    reachable(address)
 }
 
 pub(super) fn validate_endpoints(endpoints: &Endpoints, out: &mut Findings) {
@@ -90,8 +73,7 @@ pub(super) fn validate_endpoints(endpoints: &Endpoints, out: &mut Findings) {
             for (index, entry) in addresses.iter().flatten().enumerate() {
                 let field = format!("{field}.{list}[{index}].ip");
                 let Some(address) = out.check(field.clone(), address(&entry.ip)) else { continue };
-                let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-                out.check(field, endpoint_address(address, family));
+                out.check(field, reachable(address));
             }
         }
         let ports = subset.ports.as_deref().unwrap_or_default();
