@@ -11,8 +11,14 @@ const PODS: &str = "
     pod far on node2
     service web tcp 80 to 8080: near
     service dns udp 53 to 5353: far
-    ingress near: client
-    egress client: near, far
+    service ext tcp 80 to 8080: outside
+    service node tcp 80 to 8080 node-port=30080: near
+    service rem udp 53 to 5353 node-port=30053 lb=200: far
+    service own tcp 80 to 8080 node-port=30081: node1
+    ingress near: client, 172.30.0.0/24, fd00:172:30::/64
+    announce rem-lb on node1
+    uplinks 50000-50999
+    egress client: near, far, 0.0.0.0/0, ::/0
 ";
 
 /// Sends `words` a thousand times and counts the allocations of what the switches do, from the sender's port to the last exit.
@@ -73,4 +79,30 @@ fn frames_are_answered_and_dropped_without_allocation() {
         check_none(&mut scene, &format!("client: udp{version} 5000 > near:53 from=far"));
         check_none(&mut scene, &format!("client: udp{version} 5000 > far:53 ttl=1"));
     }
+}
+
+#[test]
+fn frames_across_the_uplink_cost_no_allocation() {
+    let mut scene = Scene::new(PODS);
+    for version in ["", "6"] {
+        check_none(&mut scene, &format!("client: tcp{version} 40000 > outside:443 data"));
+        check_none(&mut scene, &format!("client: tcp{version} 40000 > flat:443 data"));
+        check_none(&mut scene, &format!("client: tcp{version} 40000 > ext:80 data"));
+        check_none(&mut scene, &format!("client: ping{version} 7 > outside"));
+        check_none(&mut scene, &format!("node1: tcp{version} 40000 > ext:80 data"));
+        check_none(&mut scene, &format!("world: tcp{version} 40000 > node1:30080 data"));
+        check_none(&mut scene, &format!("world: udp{version} 5000 > node1:30053"));
+        check_none(&mut scene, &format!("world: tcp{version} 40000 > node1:30081 data"));
+        check_none(&mut scene, &format!("world: udp{version} 5000 > rem-lb:53"));
+        check_none(&mut scene, &format!("world: ping{version} 7 > rem-lb"));
+        check_none(&mut scene, &format!("world: tcp{version} 40000 > rem-lb:81 syn"));
+        check_none(&mut scene, &format!("world: tcp{version} 40000 > node1:22 data"));
+        check_none(&mut scene, &format!("world: tcp{version} 40000 > node1:30080 data from=near"));
+        let sent = scene.send(&format!("client: tcp{version} 40000 > outside:443 data"));
+        let (port, _) = crate::scene::ports(&sent);
+        check_none(&mut scene, &format!("outside: tcp{version} 443 > node1:{port} data"));
+    }
+    // Two nodes that bring one client's packets to one pod (S16).
+    scene.send("world: udp 5001 > node2:30053");
+    check_none(&mut scene, "world: udp 5001 > node1:30053");
 }

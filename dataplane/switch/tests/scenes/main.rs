@@ -3,6 +3,7 @@
 
 mod affinity;
 mod allocations;
+mod announced;
 mod answers;
 mod anything;
 mod bytes;

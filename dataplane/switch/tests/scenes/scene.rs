@@ -403,7 +403,7 @@ impl Scene {
             "nobody1" => pick(Ipv4Addr::new(10, 244, 1, 200), Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 200)),
             "outside" => pick(Ipv4Addr::new(203, 0, 113, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
             "elsewhere" => pick(Ipv4Addr::new(203, 0, 113, 2), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)),
-            "flat" => pick(Ipv4Addr::new(198, 51, 100, 7), Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 7)),
+            "flat" => pick(Ipv4Addr::new(198, 51, 100, 9), Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 9)),
             "world" => pick(Ipv4Addr::new(172, 30, 0, 100), Ipv6Addr::new(0xfd00, 0x172, 0x30, 0, 0, 0, 0, 0x64)),
             _ => name.parse().unwrap_or_else(|_| panic!("nobody is called {name}")),
         }
