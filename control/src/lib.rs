@@ -3,13 +3,14 @@
 //! - [`directory`] is the source: a watched folder of Kubernetes YAML, turned into generations of objects.
 //! - [`controller`] plays the Kubernetes controllers for objects that a person wrote, as a pure function.
 //! - [`ipam`] hands out addresses of ranges to pods and Services, [`pools`] those that Services have for the outside.
+//! - [`announce`] decides which node answers for a LoadBalancer address, and hears which nodes live.
 //! - [`agent`] is the node process: source, compiler, dataplane and API put together.
 //! - [`api`] is how others talk to it: HTTP and JSON over a unix socket.
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
-mod announce;
+pub mod announce;
 pub mod api;
 pub mod controller;
 pub mod directory;

@@ -30,6 +30,13 @@ impl Ballot {
     }
 }
 
+/// The node that announces `address` while every candidate lives; `None` if it is no address that is announced.
+pub fn announcer(tables: &Tables, address: IpAddr) -> Option<Arc<str>> {
+    let ballots = ballots(tables);
+    let ballot = ballots.iter().find(|ballot| ballot.address == address)?;
+    ballot.winner(|_| true).cloned()
+}
+
 /// Every address that a node has to announce, in order.
 ///
 /// Candidates are the nodes that are ready, take load balancer traffic and are not going away; for a Service with

@@ -30,6 +30,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use election::Ballot;
+pub use election::announcer;
 
 /// Datagrams taken in one go before time is looked at again: a few beats of a large cluster.
 const DATAGRAMS_MAX: usize = 256;
