@@ -85,4 +85,6 @@ pub struct ServiceHits {
     pub opened: u64,
     /// Flows that were turned away: no endpoint, none on this node, or a client that may not.
     pub refused: u64,
+    /// Of those opened, connections that took the place of one whose backend did not answer.
+    pub retried: u64,
 }
