@@ -332,3 +332,45 @@ impl<'a> Candidates<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_small_because_tables_hold_every_one_of_the_cluster_for_every_port() {
+        assert_eq!(size_of::<Backend>(), 24);
+        assert!(size_of::<Backends>() <= 112, "for each port and family: {}", size_of::<Backends>());
+    }
+
+    fn hinted(last: u8, state: EndpointState, node: Option<u32>) -> HintedBackend {
+        let backend = Backend::new([10, 0, 0, last].into(), 80, state, node.map(NodeIndex));
+        HintedBackend { backend, zones: None, nodes: None }
+    }
+
+    #[test]
+    fn of_an_endpoint_that_is_listed_twice_the_better_entry_counts() {
+        let entries = [
+            hinted(1, EndpointState::Draining, Some(1)),
+            hinted(1, EndpointState::Ready, None),
+            hinted(1, EndpointState::Ready, Some(2)),
+            hinted(2, EndpointState::Unready, None),
+        ];
+        for rotation in 0..entries.len() {
+            let mut entries = entries.to_vec();
+            entries.rotate_left(rotation);
+            let backends = Backends::new(entries, false);
+            assert_eq!(backends.all().len(), 2);
+            let found = backends.find([10, 0, 0, 1].into(), 80).expect("it is listed");
+            assert_eq!((found.state, found.node()), (EndpointState::Ready, Some(NodeIndex(2))));
+        }
+    }
+
+    #[test]
+    fn only_sets_that_are_reached_from_outside_have_a_table() {
+        let entries: Vec<_> = (1..9).map(|last| hinted(last, EndpointState::Ready, Some(0))).collect();
+        assert!(Backends::new(entries.clone(), false).cluster(None, None).maglev.is_none());
+        let outside = Backends::new(entries, true);
+        assert!(outside.cluster(None, None).maglev.is_some() && outside.local(Some(NodeIndex(0))).maglev.is_none());
+    }
+}

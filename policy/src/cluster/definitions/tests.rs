@@ -9,7 +9,7 @@ use std::net::IpAddr;
 type Text = Vec<(u8, u8, Vec<u8>)>;
 
 fn yaml(objects: &Text) -> String {
-    objects.iter().map(|object| document(object)).collect()
+    objects.iter().map(document).collect()
 }
 
 /// One of few nodes, pods, Services and EndpointSlices that claim some of few addresses.
