@@ -12,13 +12,13 @@ pub(crate) use assemble::assemble;
 pub(crate) use entry::{CompiledService, compile_service};
 
 use crate::tables::{NodeEntry, NodeIndex, ZoneIndex};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What Services need to know of the nodes: numbers for the names that slices and hints use.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeNames {
-    nodes: BTreeMap<Arc<str>, NodeIndex>,
+    nodes: HashMap<Arc<str>, NodeIndex>,
     zones: BTreeMap<Arc<str>, ZoneIndex>,
 }
 
