@@ -175,6 +175,7 @@ fn switch_config(config: &DataplaneConfig, shard: ShardId, pod_mtu: u16) -> Swit
     SwitchConfig {
         node_name: config.node_name.clone(),
         shard,
+        shards: config.shards,
         vni: config.vni,
         vxlan_port: config.vxlan_port,
         vtep_mac: config.vtep_mac,

@@ -50,6 +50,8 @@ pub(crate) struct Flow {
     pub(crate) opened_here: bool,
     /// Whether its destination was a Service's.
     pub(crate) service: bool,
+    /// Whether its answers are known to [`crate::masquerade`] as well.
+    pub(crate) masqueraded: bool,
     /// Whether it is a connection attempt that may be led to another backend.
     pub(crate) watched: bool,
     /// Whether policy cut it. It is kept, so that what its ends still send to each other is not taken for another flow that
@@ -82,6 +84,7 @@ impl Flow {
             epoch: 0,
             opened_here: true,
             service: false,
+            masqueraded: false,
             watched: false,
             denied: false,
             fins: 0,
@@ -158,6 +161,8 @@ pub(crate) struct FlowTable {
     /// Position and side, packed.
     index: HashTable<u32>,
     queues: [Queue; State::ALL.len()],
+    /// Answers of masqueraded flows that were removed, until somebody forgets them elsewhere.
+    pub(crate) forgotten: Vec<FlowKey>,
     /// What flows that leave with the node's own address have for source ports.
     pub(crate) source_ports: SourcePorts,
 }
@@ -181,6 +186,7 @@ impl FlowTable {
             len: 0,
             index: HashTable::new(),
             queues: [Queue { front: NONE, back: NONE }; State::ALL.len()],
+            forgotten: Vec::new(),
             source_ports: SourcePorts::default(),
         }
     }
@@ -328,6 +334,9 @@ impl FlowTable {
         let flow = &mut self.flows[hit.index as usize];
         if flow.leased {
             self.source_ports.release(&flow.reply);
+        }
+        if flow.masqueraded {
+            self.forgotten.push(flow.reply);
         }
         flow.live = false;
         flow.next = self.unused;

@@ -126,11 +126,20 @@ impl Fragments {
 
     /// Whether the first fragment of the datagram of `packet` has passed.
     pub(crate) fn has_noted(&self, now: Instant, packet: &Packet) -> bool {
-        let Some(datagram) = Datagram::of(packet) else { return false };
+        self.noted(now, packet).is_some()
+    }
+
+    /// The flow of the datagram of `packet`, if its first fragment was forwarded. Nothing is taken to pass.
+    pub(crate) fn noted_flow(&self, now: Instant, packet: &Packet) -> Option<FlowKey> {
+        self.noted(now, packet)?.flow
+    }
+
+    fn noted(&self, now: Instant, packet: &Packet) -> Option<&Note> {
+        let datagram = Datagram::of(packet)?;
         let set = self.set(&datagram);
-        let ways = self.notes.get(set..set + WAYS).unwrap_or_default();
-        let is_noted = |note: &Note| note.datagram == datagram && now.saturating_since(note.noted) < LIFETIME;
-        ways.iter().flatten().any(is_noted)
+        let ways = self.notes.get(set..set + WAYS)?;
+        let note = ways.iter().flatten().find(|note| note.datagram == datagram)?;
+        (now.saturating_since(note.noted) < LIFETIME).then_some(note)
     }
 
     /// Where the note of `datagram` is, or the oldest one that gives way to it.

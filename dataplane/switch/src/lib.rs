@@ -15,6 +15,7 @@
 //! | `retry` | connection attempts that may be led to another backend |
 //! | `hits` | how often Services were used |
 //! | `nat` | how packets are translated |
+//! | `masquerade` | pods' flows to Services that come from the node's gateway address |
 //! | `verdict` | what policy says |
 //! | `place` | where an address lives |
 //! | `ports` | what belongs to a port |
@@ -33,6 +34,7 @@ mod flows;
 mod fragments;
 mod hits;
 mod later;
+mod masquerade;
 mod nat;
 mod path;
 mod path_mtu;
@@ -149,6 +151,8 @@ pub struct SwitchConfig {
     pub node_name: String,
     /// Which shard this is.
     pub shard: ShardId,
+    /// How many shards the node has.
+    pub shards: u16,
     /// VNI of the overlay; other VNIs are dropped.
     pub vni: Vni,
     /// UDP port of the tunnel: pods may not send to it at node addresses.

@@ -5,6 +5,7 @@
 //! reply, a key holds a request's identifier as its source port and a reply's as its destination port, the other being 0.
 
 use crate::flows::{Flow, FlowTable};
+use crate::masquerade;
 use crate::path::Context;
 use crate::place::{self, Place};
 use crate::ports::Port;
@@ -85,6 +86,8 @@ pub(crate) enum Source {
     Address(IpAddr),
     /// The node's own address, and a port that its kernel has left to us.
     Leased(IpAddr),
+    /// The gateway's address, and a port that no other flow of the node has.
+    Shared(IpAddr),
 }
 
 /// The source of a flow that the attached side of `port` opens to `target`, which lives at `far`: the opener's own, so that
@@ -120,6 +123,9 @@ pub(crate) fn source_from(
         (true, false) => gateway(),
         // The other node's kernel knows a way to this node's address that is not the tunnel.
         (false, true) if place::is_other_node(cx, target.addr) => gateway(),
+        (false, false) if target.service.is_some() && masquerade::applies(cx, far) => {
+            Ok(answer::gateway(cx, client).map_or(Source::Address(client), Source::Shared))
+        }
         (false, _) => Ok(Source::Address(client)),
     }
 }
@@ -149,7 +155,7 @@ pub(crate) fn plan(
             let leased = flows.lease(now, original, answers).ok_or(DropReason::SourcePortsExhausted)?;
             return Ok((leased, true));
         }
-        Source::Leased(addr) | Source::Address(addr) => addr,
+        Source::Leased(addr) | Source::Address(addr) | Source::Shared(addr) => addr,
     };
     plan_reply(now, flows, original, target, src).map(|reply| (reply, false)).ok_or(DropReason::NoSourcePort)
 }

@@ -20,14 +20,17 @@ use crate::counters::AnswerKind;
 use crate::flows::{Flow, Hit, InsertError};
 use crate::fragments::{Datagram, NoFlow};
 use crate::later::Stage;
-use crate::nat::{self, Role};
+use crate::masquerade::Answered;
+use crate::nat::{self, Role, Source};
 use crate::path_mtu::PathMtus;
 use crate::place::{self, Place};
 use crate::ports::{Port, Ports, Shared};
 use crate::retry::{self, AttemptKey, Sign};
 use crate::service::{self, Target};
 use crate::state::{self, Side};
-use crate::{DropReason, Exit, GATEWAY_MAC, Origin, PortId, SwitchConfig, Tables, UNRESOLVED_MAC, answer, verdict};
+use crate::{
+    DropReason, Exit, GATEWAY_MAC, Origin, PortId, ShardId, SwitchConfig, Tables, UNRESOLVED_MAC, answer, verdict,
+};
 use overlay::peers::PeerId;
 use std::net::IpAddr;
 use wire::{Ethernet, FlowKey, Fragment, Frame, Instant, L4, Malformed, Packet, Protocol, edit};
@@ -159,10 +162,7 @@ pub(crate) fn from_peer(cx: &Context<'_>, ports: &mut Ports, sender: IpAddr, fra
     let peer = cx.tables.peers.find_by_underlay(sender).ok_or(DropReason::UnknownPeer)?;
     let packet = admit::from_tunnel(cx, frame)?;
     match place::find(cx, packet.dst) {
-        Place::Port(shard, id) if shard == cx.config.shard => {
-            into_port(cx, ports, id, Sender::Peer(peer, sender), packet, frame)
-        }
-        Place::Port(shard, id) => Ok(Exit::Shard(shard, id, Origin::Peer(sender))),
+        Place::Port(shard, id) => enter(cx, ports, (shard, id), Sender::Peer(peer, sender), packet, frame),
         Place::Peer(_) | Place::Nowhere(_) => Err(DropReason::NotLocal.into()),
     }
 }
@@ -178,7 +178,16 @@ pub(crate) fn from_shard(
 ) -> Step<Exit> {
     Ethernet::check(frame.bytes())?;
     let packet = Packet::check(frame.bytes())?;
-    into_port(cx, ports, port, Sender::at(cx, origin)?, packet, frame)
+    let masquerades = &mut ports.shared.masquerades;
+    let port = match masquerades.find(cx, &packet, &Role::of(&packet)) {
+        Some(Answered::Here(client)) if is_hosts(cx, port) => client,
+        _ => port,
+    };
+    match cx.tables.attached.host {
+        // Asked for here, as its number says, and nobody's: it is for the node itself.
+        Some((shard, host)) if host == port && shard != cx.config.shard => Ok(Exit::Shard(shard, host, origin)),
+        _ => into_port(cx, ports, port, Sender::at(cx, origin)?, packet, frame),
+    }
 }
 
 /// A frame that was held at `stage`.
@@ -189,7 +198,7 @@ pub(crate) fn release(cx: &Context<'_>, ports: &mut Ports, stage: Stage, frame: 
             let slot = ports.find(id).ok_or(DropReason::PortGone)?;
             onward(cx, ports, slot, packet, frame)
         }
-        Stage::Into(id, origin) => into_port(cx, ports, id, Sender::at(cx, origin)?, packet, frame),
+        Stage::Into(id, origin) => enter(cx, ports, (cx.config.shard, id), Sender::at(cx, origin)?, packet, frame),
     }
 }
 
@@ -245,8 +254,7 @@ fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Pac
         // Its own Service led a pod to itself (S10): both directions are already translated, and N12 exempts it. Or a client
         // outside was led to a server outside.
         Place::Port(_, id) if id == port.config.id => Ok(deliver(port, frame)),
-        Place::Port(shard, id) if shard == cx.config.shard => into_port(cx, ports, id, sender, packet, frame),
-        Place::Port(shard, id) => Ok(Exit::Shard(shard, id, sender.origin())),
+        Place::Port(shard, id) => enter(cx, ports, (shard, id), sender, packet, frame),
         Place::Peer(id) => {
             let peer = cx.tables.peers.get(id).ok_or(DropReason::NoRoute)?;
             edit::set_macs(frame, peer.vtep_mac, cx.config.vtep_mac);
@@ -265,6 +273,51 @@ fn of_ours(cx: &Context<'_>, found: Step<Found>) -> Step<Found> {
         }
         found => found,
     }
+}
+
+fn is_hosts(cx: &Context<'_>, port: PortId) -> bool {
+    cx.tables.attached.host.is_some_and(|(_, host)| host == port)
+}
+
+/// To a port of this node, whatever its shard. What is for the gateway may be for a pod that is behind it.
+#[inline]
+fn enter(
+    cx: &Context<'_>,
+    ports: &mut Ports,
+    (mut shard, mut id): (ShardId, PortId),
+    sender: Sender,
+    packet: Packet,
+    frame: &mut Frame,
+) -> Step<Exit> {
+    if cx.config.masquerade_all && is_hosts(cx, id) {
+        match answered_behind(cx, ports, id, &packet) {
+            Some(Answered::Here(client)) => (shard, id) = (cx.config.shard, client),
+            Some(Answered::At(other)) => shard = other,
+            None => {}
+        }
+    }
+    if shard == cx.config.shard {
+        into_port(cx, ports, id, sender, packet, frame)
+    } else {
+        Ok(Exit::Shard(shard, id, sender.origin()))
+    }
+}
+
+/// Where a packet for the gateway's address goes if it answers a pod's flow that has this address for a source.
+#[cold]
+fn answered_behind(cx: &Context<'_>, ports: &mut Ports, host: PortId, packet: &Packet) -> Option<Answered> {
+    let role = Role::of(packet);
+    let slot = ports.find(host);
+    if let (Role::Own(key), Some(slot)) = (&role, slot)
+        && ports.at_mut(slot).flows.find(cx.now, key).is_some()
+    {
+        return None;
+    }
+    let answered = ports.shared.masquerades.find(cx, packet, &role)?;
+    if let (Some(slot), Some(datagram)) = (slot, Datagram::begun_by(packet)) {
+        ports.settle(cx.now, slot, datagram, true);
+    }
+    Some(answered)
 }
 
 /// To a port's attached side.
@@ -545,8 +598,8 @@ fn came_this_way(flow: &Flow, side: Side, sender: Sender) -> bool {
 fn check_sender(cx: &Context<'_>, sender: Sender, packet: &Packet, side: Side) -> Step<()> {
     match sender {
         Sender::Peer(peer, _)
-            if !place::belongs_to(cx, peer, packet.src)
-                && !(side == Side::Original && place::is_outside(cx, packet.src)) =>
+            if !(place::belongs_to(cx, peer, packet.src)
+                || side == Side::Original && place::is_outside(cx, packet.src)) =>
         {
             Err(DropReason::SpoofedSource.into())
         }
@@ -658,7 +711,14 @@ fn open_outbound(
         }
     };
     let source = nat::source_from(cx, port, &original, &target, far)?;
-    let planned = nat::plan(cx.now, &mut port.flows, &original, &target, source);
+    port.flows.forgotten.drain(..).for_each(|answers| shared.masquerades.release(&answers));
+    let planned = match source {
+        Source::Shared(gateway) => {
+            let answers = original.with_dst(target.addr, target.port).with_src(gateway, 0).reverse();
+            shared.masquerades.lease(cx, port.config.id, &original, answers).map(|reply| (reply, false))
+        }
+        _ => nat::plan(cx.now, &mut port.flows, &original, &target, source),
+    };
     let (reply, leased) = match planned {
         Err(DropReason::SourcePortsExhausted) => return Err(answer::exhausted(cx, port, frame, packet)),
         planned => planned?,
@@ -666,10 +726,11 @@ fn open_outbound(
     let mut flow = Flow::new(cx.now, packet, original, reply);
     flow.service = target.service.is_some();
     flow.watched = retry::watch(cx, port, shared, &target, packet, frame, tried);
+    flow.masqueraded = matches!(source, Source::Shared(_));
     flow.far = far;
     flow.leased = leased;
     flow.epoch = cx.epoch;
-    let hit = insert(cx, port, flow)?;
+    let hit = insert(cx, port, flow).inspect_err(|_| shared.masquerades.release(&reply))?;
     if let Some(service) = target.service {
         shared.hits.open(cx.tables.policy.service(service).id, tried.len() > 0);
     }

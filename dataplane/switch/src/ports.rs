@@ -7,6 +7,7 @@ use crate::flows::FlowTable;
 use crate::fragments::{Datagram, Fragments};
 use crate::hits::Hits;
 use crate::later::Later;
+use crate::masquerade::Masquerades;
 use crate::path::Context;
 use crate::retry::Retries;
 use crate::{PortConfig, PortId, PortKind, SwitchConfig};
@@ -98,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) affinity: Affinity,
     /// Connection attempts that may be led to another backend.
     pub(crate) retries: Retries,
+    /// Whom answers to the gateway's address are for.
+    pub(crate) masquerades: Masquerades,
     /// How often Services were used.
     pub(crate) hits: Hits,
 }
@@ -109,6 +112,7 @@ impl Ports {
             later: Later::default(),
             affinity: Affinity::new(switch.seed, affinity::CLIENTS_MAX),
             retries: Retries::default(),
+            masquerades: Masquerades::new(switch.seed),
             hits: Hits::default(),
         };
         Ports { slots: Vec::new(), by_id: HashMap::new(), shared }
@@ -118,6 +122,11 @@ impl Ports {
     #[inline]
     pub(crate) fn split(&mut self, slot: usize) -> (&mut Port, &mut Shared) {
         (&mut self.slots[slot], &mut self.shared)
+    }
+
+    /// All ports and what they share.
+    pub(crate) fn split_all(&mut self) -> (&mut [Port], &mut Shared) {
+        (&mut self.slots, &mut self.shared)
     }
 
     /// Attaches a port; one of the same number is replaced.

@@ -89,6 +89,7 @@ impl Switch {
     /// What a port leaves behind: its counters, and frames that wait for nothing any more.
     fn bury(&mut self, mut port: Port) {
         self.detached.merge(&port.counters);
+        self.ports.shared.masquerades.release_all_of(port.config.id);
         while let Some(held) = port.fragments.waiting.pop() {
             self.give_up(&held, DropReason::PortGone);
         }
@@ -233,8 +234,10 @@ impl Switch {
         self.give_up_overdue(now);
         let mut left = budget;
         let mut next: Option<Instant> = None;
-        for port in self.ports.iter_mut() {
+        let (slots, shared) = self.ports.split_all();
+        for port in slots {
             port.flows.expire(now, &mut left);
+            port.flows.forgotten.drain(..).for_each(|answers| shared.masquerades.release(&answers));
             next = [next, port.flows.next_expiry()].into_iter().flatten().min();
         }
         let soonest = if left == 0 { now } else { now + EXPIRY_STEP };

@@ -62,6 +62,7 @@ impl Node {
             Switch::new(SwitchConfig {
                 node_name: entry.name.to_string(),
                 shard: ShardId(shard),
+                shards: config.shards.max(1),
                 vni,
                 vxlan_port: VXLAN_PORT,
                 vtep_mac: vtep_mac(entry),

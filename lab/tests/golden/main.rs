@@ -55,6 +55,7 @@ fn node1() -> (Switch, Arc<Tables>) {
     let mut switch = Switch::new(SwitchConfig {
         node_name: "node1".to_owned(),
         shard: SHARD,
+        shards: 1,
         vni: vni(),
         vxlan_port: VXLAN_PORT,
         vtep_mac: overlay::peers::derive_vtep_mac("node1"),

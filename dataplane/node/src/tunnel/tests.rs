@@ -29,6 +29,7 @@ fn switch() -> Switch {
     Switch::new(SwitchConfig {
         node_name: config.node_name,
         shard: ShardId(0),
+        shards: 1,
         vni: config.vni,
         vxlan_port: config.vxlan_port,
         vtep_mac: config.vtep_mac,

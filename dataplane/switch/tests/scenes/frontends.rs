@@ -82,9 +82,9 @@ fn s04_the_load_balancers_address_leads_to_all_endpoints_from_inside_whatever_th
 #[test]
 fn s05_an_external_ip_in_the_allow_list_leads_to_the_service() {
     let mut scene = Scene::new(PODS);
-    scene.change("service web tcp 80 to 8080 external-ip=198.51.100.7: far");
-    scene.check("client: tcp 40000 > 198.51.100.7:80 syn", "far: tcp client:40000 > far:8080 syn");
-    scene.check("far: tcp 8080 > client:40000 syn-ack", "client: tcp 198.51.100.7:80 > client:40000 syn-ack");
+    scene.change("service web tcp 80 to 8080 external-ip=198.51.100.99: far");
+    scene.check("client: tcp 40000 > 198.51.100.99:80 syn", "far: tcp client:40000 > far:8080 syn");
+    scene.check("far: tcp 8080 > client:40000 syn-ack", "client: tcp 198.51.100.99:80 > client:40000 syn-ack");
 }
 
 #[test]

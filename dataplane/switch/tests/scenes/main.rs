@@ -13,6 +13,7 @@ mod fragments;
 mod frontends;
 mod limits;
 mod masquerade;
+mod masquerade_all;
 mod objects;
 mod outside_errors;
 mod policies;

@@ -8,7 +8,7 @@
 //! ingress server: client tcp/8080        policy that selects server; sources with ports
 //! egress client:                         policy that selects client and allows nothing
 //! ```
-//! Options of a Service: `node-port=N`, `lb=N` (addresses 172.30.0.N and fd00:172:30::N, called `NAME-lb`), `external-ip=IP`,
+//! `masquerade-all` gives whatever goes to a Service a source of the node. Options of a Service: `node-port=N`, `lb=N` (addresses 172.30.0.N and fd00:172:30::N, called `NAME-lb`), `external-ip=IP`,
 //! `external=Local`, `internal=Local`, `affinity=SECONDS`, `sources=CIDR,CIDR`, `retry=MS`, `also=PORT:TARGET` (a second port). A
 //! backend may be `NAME/draining` or `NAME/unready`.
 //!
@@ -164,6 +164,7 @@ impl Scene {
             let config = |shard| SwitchConfig {
                 node_name: format!("node{node}"),
                 shard: ShardId(shard),
+                shards,
                 vni: Vni::new(1).unwrap(),
                 vxlan_port: 4789,
                 vtep_mac: vtep_mac(node),
@@ -174,7 +175,7 @@ impl Scene {
                 uplink_flows_max: UPLINK_FLOWS_MAX,
                 service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:10:96::/112".parse().unwrap()],
                 non_masquerade: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8:100::/48".parse().unwrap()],
-                masquerade_all: false,
+                masquerade_all: text.contains("masquerade-all"),
             };
             let mut shards: Vec<Switch> = (0..shards).map(|shard| Switch::new(config(shard))).collect();
             shards[0].add_port(PortConfig {
@@ -253,6 +254,7 @@ impl Scene {
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
+                ["masquerade-all"] => {}
                 ["pod", name, "on", node] => self.read_pod(name, node),
                 ["service", name, protocol, port, "to", target_port, ..] => {
                     // An option may have colons of its own; the one before the backends has a space or nothing behind it.

@@ -8,12 +8,12 @@ const PODS: &str = "
     pod far on node2
     pod other on node2
     service web tcp 80 to 8080 node-port=30080 lb=200: far
-    service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.7: far
+    service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.99: far
     service sig sctp 99 to 9999 node-port=30099: far
 ";
 
 /// The addresses and ports of `dns`, `web` and `sig`.
-const DNS: [&str; 5] = ["dns:53", "dns-lb:53", "node1:30053", "node2:30053", "198.51.100.7:53"];
+const DNS: [&str; 5] = ["dns:53", "dns-lb:53", "node1:30053", "node2:30053", "198.51.100.99:53"];
 const WEB: [&str; 4] = ["web:80", "web-lb:80", "node1:30080", "node2:30080"];
 const SIG: [&str; 3] = ["sig:99", "node1:30099", "node2:30099"];
 
@@ -45,7 +45,7 @@ fn s13_s14_an_endpoint_that_is_removed_takes_its_flows_over_every_address() {
     let mut scene = Scene::new(PODS);
     open_all(&mut scene);
     scene.change("service web tcp 80 to 8080 node-port=30080 lb=200: near");
-    scene.change("service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.7: near");
+    scene.change("service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.99: near");
     scene.change("service sig sctp 99 to 9999 node-port=30099: near");
     for (n, to) in (0..).zip(DNS) {
         let port = 5_000 + n;
@@ -68,7 +68,7 @@ fn s13_s14_an_endpoint_that_is_removed_takes_its_flows_over_every_address() {
 fn b01_scale_to_zero_and_back_never_sends_a_packet_to_the_old_endpoint() {
     let mut scene = Scene::new(PODS);
     open_all(&mut scene);
-    scene.change("service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.7:");
+    scene.change("service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.99:");
     scene.change("service web tcp 80 to 8080 node-port=30080 lb=200:");
     for _ in 0..3 {
         for (n, to) in (0..).zip(DNS) {
@@ -82,7 +82,7 @@ fn b01_scale_to_zero_and_back_never_sends_a_packet_to_the_old_endpoint() {
         scene.check(&format!("client: tcp {port} > {to} data"), &format!("client: tcp {to} > client:{port} rst"));
         scene.check(&format!("client: tcp {port} > {to} syn"), &format!("client: tcp {to} > client:{port} rst-ack"));
     }
-    scene.change("service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.7: other");
+    scene.change("service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.99: other");
     for (n, to) in (0..).zip(DNS) {
         let port = 5_000 + n;
         scene.check(&format!("client: udp {port} > {to}"), &format!("other: udp client:{port} > other:5353"));
@@ -117,7 +117,7 @@ fn b02_an_event_that_was_missed_is_noticed_all_the_same() {
     open_all(&mut scene);
     // Deleted and made again with another backend, and nobody sent anything in between.
     scene.remove("dns");
-    scene.change("service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.7: near");
+    scene.change("service dns udp 53 to 5353 node-port=30053 lb=201 external-ip=198.51.100.99: near");
     let dns = scene.address("dns", false);
     let fate = scene.send("client: udp 5001 > dns-lb:53");
     assert_eq!(fate, "near: udp client:5001 > near:5353", "{dns}");
