@@ -6,11 +6,12 @@ use crate::uplink::link::{Interface, Uplink};
 use crate::uplink::next_hops::NextHop;
 use crossbeam_channel::Sender;
 use mio::Waker;
+use policy::tables::ServicePortId;
 use std::io;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use switch::{FlowInfo, Origin, PortConfig, PortId, ShardId, SourcePool, Tables};
+use switch::{FlowInfo, Origin, PortConfig, PortId, ServiceHits, ShardId, SourcePool, Tables};
 use wire::Frame;
 
 /// Frames that may wait for one shard, from all others together. Dropping beyond is right: the shard is overloaded.
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     SetTables(Arc<Tables>, Sender<Option<Arc<Tables>>>),
     /// Tell what was counted.
     Counters(Sender<Counters>),
+    /// Tell how often the ports of Services were used.
+    ServiceHits(Sender<Vec<(ServicePortId, ServiceHits)>>),
     /// List at most so many flows.
     Flows(usize, Sender<Vec<FlowInfo>>),
     /// End the thread.

@@ -10,9 +10,9 @@
 //! undoes those before it; the interface goes away with its device.
 
 use crate::command::Command;
+use crate::device::{derive_mac, host_mac, make_device};
 use crate::link::{self, host_route, plan_routes};
 use crate::netlink::{Link, Netlink};
-use crate::sys::netns;
 use crate::tap::Tap;
 use crate::uplink::keeper::{Keeper, ShardLine, Started};
 use crate::{
@@ -22,12 +22,13 @@ use crate::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ipnet::IpNet;
 use mio::Waker;
+use policy::tables::ServicePortId;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use switch::{Attached, FlowInfo, PortConfig, PortId, PortKind, ShardId, Tables};
+use switch::{Attached, FlowInfo, PortConfig, PortId, PortKind, ServiceHits, ShardId, Tables};
 use wire::{MacAddr, Protocol};
 
 /// Most ports of a node. Kubernetes asks for 110 pods per node, the densest nodes hold some hundreds; each port costs a
@@ -69,6 +70,8 @@ impl ShardHandle {
 struct Registry {
     ports: BTreeMap<PortId, PortInfo>,
     policy: Arc<policy::tables::Tables>,
+    /// What the shards judge by.
+    in_force: Option<Arc<Tables>>,
     announced: BTreeSet<IpAddr>,
     /// Ports of Services that could not be claimed at the node's addresses.
     unclaimed: HashSet<(Protocol, u16)>,
@@ -91,6 +94,7 @@ impl Dataplane {
             registry: Mutex::new(Registry {
                 ports: BTreeMap::new(),
                 policy: Arc::default(),
+                in_force: None,
                 announced: BTreeSet::new(),
                 unclaimed: HashSet::new(),
                 next_port: HOST_PORT.0,
@@ -123,12 +127,12 @@ impl Dataplane {
         let mut registry = self.registry();
         registry.policy = policy;
         let Ok(keeper) = &self.uplink else {
-            self.publish(&registry)?;
+            self.publish(&mut registry)?;
             return Ok(Vec::new());
         };
         let failures = keeper.hold(registry.policy.clone());
         registry.unclaimed = failures.iter().map(|failure| (failure.protocol, failure.port)).collect();
-        self.publish(&registry)?;
+        self.publish(&mut registry)?;
         keeper.let_go();
         Ok(failures)
     }
@@ -141,7 +145,7 @@ impl Dataplane {
             return Ok(());
         }
         registry.announced.clone_from(addresses);
-        self.publish(&registry)?;
+        self.publish(&mut registry)?;
         if let Ok(keeper) = &self.uplink {
             keeper.announce(addresses.clone());
         }
@@ -195,7 +199,7 @@ impl Dataplane {
             .map_err(step("setting the interface's MAC, MTU and addresses"))?;
 
         self.register(&mut registry, &info, made.tap)?;
-        let connected = self.publish(&registry).map_err(AttachError::from).and_then(|()| {
+        let connected = self.publish(&mut registry).map_err(AttachError::from).and_then(|()| {
             link::connect_pod(&mut made.netlink, &made.link, &info.gateways, info.mtu)
                 .map_err(step("setting the interface up and its routes"))
         });
@@ -230,6 +234,16 @@ impl Dataplane {
         let asked: Vec<_> = self.shards.iter().filter_map(|shard| shard.ask(Command::Counters).ok()).collect();
         asked.into_iter().filter_map(|answer| answer.recv().ok()).for_each(|counters| sum.merge(counters));
         sum
+    }
+
+    /// How often each port of a Service was used since the start, at any port of this node, in the order of their names.
+    pub fn service_hits(&self) -> Vec<(ServicePortId, ServiceHits)> {
+        let asked: Vec<_> = self.shards.iter().filter_map(|shard| shard.ask(Command::ServiceHits).ok()).collect();
+        let of_shards = asked.into_iter().filter_map(|answer| answer.recv().ok()).flatten();
+        let relayed = self.uplink.as_ref().map(Keeper::service_hits).unwrap_or_default();
+        let mut sum: BTreeMap<ServicePortId, ServiceHits> = BTreeMap::new();
+        of_shards.chain(relayed).for_each(|(port, hits)| sum.entry(port).or_default().merge(hits));
+        sum.into_iter().collect()
     }
 
     /// Flows of all shards, at most `max`.
@@ -273,7 +287,7 @@ impl Dataplane {
         let stopped = |_| StartError::System("a shard did not start", io::Error::other(Stopped));
         self.register(&mut registry, &info, tap)
             .map_err(|error| StartError::System("the host port cannot be served", io::Error::other(error)))?;
-        self.publish(&registry).map_err(stopped)?;
+        self.publish(&mut registry).map_err(stopped)?;
         registry.netlink.set_up(link.index).map_err(refused)
     }
 
@@ -302,7 +316,7 @@ impl Dataplane {
         let added = answer.and_then(|answer| answer.recv().map_err(|_| Stopped)).map_err(|_| stopped())?;
         added.map_err(|error| format!("its sockets cannot be polled: {error}"))?;
         registry.ports.insert(info.id, info);
-        self.publish(&registry).map_err(|_| stopped())?;
+        self.publish(&mut registry).map_err(|_| stopped())?;
         keeper.begin();
         Ok(keeper)
     }
@@ -326,7 +340,7 @@ impl Dataplane {
     }
 
     /// Builds the switch's tables from the policy and the ports, and waits until every shard has swapped.
-    fn publish(&self, registry: &Registry) -> Result<(), Stopped> {
+    fn publish(&self, registry: &mut Registry) -> Result<(), Stopped> {
         let places: HashMap<IpAddr, (ShardId, PortId)> = registry
             .ports
             .values()
@@ -341,7 +355,12 @@ impl Dataplane {
             announced: Arc::new(registry.announced.iter().copied().collect()),
             unclaimed: Arc::new(registry.unclaimed.clone()),
         };
-        let tables = Arc::new(Tables::new(&self.config.node_name, registry.policy.clone(), attached));
+        let (node, policy) = (&self.config.node_name, registry.policy.clone());
+        let tables = Arc::new(match &registry.in_force {
+            Some(last) => last.next(node, policy, attached),
+            None => Tables::new(node, policy, attached),
+        });
+        registry.in_force = Some(tables.clone());
         let asked = self
             .shards
             .iter()
@@ -446,46 +465,4 @@ fn describe(port: &PortInfo) -> String {
         PortKind::Host => "the node itself".to_owned(),
         PortKind::Uplink => "the uplink".to_owned(),
     }
-}
-
-/// The MAC of a pod's interface, the same whenever the same addresses are attached with the same seed, so that neighbors
-/// that remember it stay right over a restart.
-fn derive_mac(spec: &PortSpec, seed: u64) -> MacAddr {
-    let first = spec.addresses[0];
-    let key = wire::FlowKey::new(wire::Protocol(0), first, 0, first, 0);
-    MacAddr::local(key.hash_with(seed))
-}
-
-/// The MAC of the host TAP: that of the VTEP with one bit flipped, since both are seen on one node.
-fn host_mac(vtep: MacAddr) -> MacAddr {
-    let mut bytes = vtep.0;
-    bytes[5] ^= 1;
-    MacAddr(bytes)
-}
-
-/// A device that was made in a pod's namespace, and a netlink connection there.
-struct Device {
-    tap: Tap,
-    netlink: Netlink,
-    link: Link,
-}
-
-/// Makes the TAP of a port in its namespace. Its link is down.
-fn make_device(info: &PortInfo, mode: crate::TapMode) -> Result<Device, AttachError> {
-    let make = || {
-        let step = |what| move |error| AttachError::Step(what, error);
-        let mut netlink = Netlink::open().map_err(step("opening netlink in the namespace"))?;
-        let find = step("looking up the interface");
-        if netlink.find_link(&info.ifname).map_err(find)?.is_some() {
-            return Err(AttachError::InterfaceExists(info.ifname.clone()));
-        }
-        let tap = Tap::open(&info.ifname, mode).map_err(step("making the TAP"))?;
-        let link = netlink.find_link(&info.ifname).map_err(find)?;
-        let link = link.ok_or_else(|| find(io::Error::from_raw_os_error(libc::ENODEV)))?;
-        if info.addresses.iter().any(IpAddr::is_ipv6) {
-            link::set_ipv6_switches(&info.ifname);
-        }
-        Ok(Device { tap, netlink, link })
-    };
-    netns::within(&info.netns, make).map_err(|error| AttachError::Namespace(info.netns.clone(), error))?
 }

@@ -15,6 +15,7 @@ mod common;
 mod config;
 mod counters;
 mod dataplane;
+mod device;
 mod error;
 mod link;
 mod netlink;

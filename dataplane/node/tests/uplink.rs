@@ -284,6 +284,8 @@ fn s03_w20_the_node_reaches_its_node_ports_at_every_address_of_its_own() {
             tcp.join().expect("the server ends well");
             udp.join().expect("the server ends well");
         }
+        let opened: Vec<u64> = node.service_hits().iter().map(|(_, hits)| hits.opened).collect();
+        assert_eq!(opened, [6, 6], "every flow of both protocols is counted once");
         assert!(node.uplink_status().relayed > 0, "UDP sessions stay for a while");
     });
 }
@@ -383,6 +385,48 @@ fn s04_an_announced_address_is_answered_and_moves() {
         }
         assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
         assert_eq!(kernel_answers("node2"), [0, 0], "the kernel kept quiet");
+    });
+}
+
+/// As many parallel connections from pod a to one server outside as `flows`, all open at the same time and all in use.
+fn open_in_parallel(node: &Dataplane, flows: usize) {
+    let server = at(WORLD[0], 7_000);
+    let listener = within("world", || TcpListener::bind(server)).expect("the port is free");
+    // SOCK_STREAM's default backlog of 128 is the listener's, which has to be faster than the pod.
+    let accepting = thread::spawn(move || {
+        let mut ports = BTreeSet::new();
+        let streams: Vec<TcpStream> = (0..flows)
+            .map(|_| {
+                let (mut stream, client) = listener.accept().expect("a client comes");
+                assert_eq!(client.ip().to_string(), NODE1[0]);
+                assert!(ports.insert(client.port()), "two flows with port {}", client.port());
+                stream.write_all(b"x").expect("it is told");
+                stream
+            })
+            .collect();
+        assert_eq!(streams.len(), flows);
+        streams
+    });
+    within("a", || {
+        let open = |n: usize| {
+            TcpStream::connect_timeout(&server, Duration::from_secs(10))
+                .unwrap_or_else(|error| panic!("connection {n}: {error}; {:?}", node.uplink_status().source_ports))
+        };
+        let mut streams: Vec<TcpStream> = (0..flows).map(open).collect();
+        let told = |stream: &mut TcpStream| stream.read_exact(&mut [0]).expect("every flow has its answer");
+        streams.iter_mut().for_each(told);
+        drop(accepting.join().expect("the server ends well"));
+    });
+    assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
+}
+
+#[test]
+fn b04_parallel_flows_to_one_destination_outgrow_the_first_source_ports() {
+    namespace::run(|| {
+        let node = one_node(TapMode::Auto);
+        // Each flow takes two descriptors of this process, and each port one: the least that a machine gives must do.
+        open_in_parallel(&node, 4_000);
+        assert!(node.uplink_status().source_ports[0] >= 4_000);
     });
 }
 

@@ -466,6 +466,9 @@ impl Shard {
                     }
                     let _ = reply.send(Counters { switch: self.switch.counters(), io });
                 }
+                Command::ServiceHits(reply) => {
+                    let _ = reply.send(self.switch.service_hits());
+                }
                 Command::Flows(max, reply) => {
                     let _ = reply.send(self.switch.flows(self.now, max));
                 }

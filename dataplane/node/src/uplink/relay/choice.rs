@@ -1,14 +1,18 @@
 //! Which backend a node process reaches through a claimed port: the rules of a nodePort at the client's own node.
 
-use policy::tables::{Choice, Client, FlowHash, NodeIndex, ServiceId, Tables};
-use std::collections::HashMap;
+use policy::tables::{Choice, Client, FlowHash, NodeIndex, ServiceId, ServicePortId, Tables};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use switch::ServiceHits;
 use wire::{FlowKey, Protocol};
 
 /// Clients with session affinity that are remembered. They are this machine's own addresses, so that a Service has few.
 const REMEMBERED_MAX: usize = 4_096;
+
+/// Counts of ports that are no Service's any more are forgotten once there are so many of them.
+const GONE_MAX: usize = 1_024;
 
 /// Chooses by the tables in force.
 pub(crate) struct Chooser {
@@ -16,6 +20,7 @@ pub(crate) struct Chooser {
     node: Option<NodeIndex>,
     seed: u64,
     remembered: HashMap<(ServiceId, IpAddr), Remembered>,
+    hits: BTreeMap<ServicePortId, ServiceHits>,
 }
 
 /// The backend of a client, for session affinity ClientIP.
@@ -28,12 +33,26 @@ struct Remembered {
 impl Chooser {
     /// Knows no Service yet.
     pub(crate) fn new(seed: u64) -> Chooser {
-        Chooser { tables: Arc::default(), node: None, seed, remembered: HashMap::new() }
+        Chooser { tables: Arc::default(), node: None, seed, remembered: HashMap::new(), hits: BTreeMap::new() }
+    }
+
+    /// The tables in force.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// How often the ports of Services were asked for.
+    pub(crate) fn hits(&self) -> Vec<(ServicePortId, ServiceHits)> {
+        self.hits.iter().map(|(id, hits)| (*id, *hits)).collect()
     }
 
     /// Puts other tables in force; `node` is this node's name.
     pub(crate) fn set_tables(&mut self, tables: Arc<Tables>, node: &str) {
         self.node = tables.find_node(node);
+        if self.hits.len() > tables.service_ports.len() + GONE_MAX {
+            let known: HashSet<ServicePortId> = tables.service_ports.iter().map(|port| port.id).collect();
+            self.hits.retain(|id, _| known.contains(id));
+        }
         self.tables = tables;
     }
 
@@ -45,6 +64,18 @@ impl Chooser {
         client: SocketAddr,
         asked: SocketAddr,
     ) -> Option<SocketAddr> {
+        let (frontend, _) = self.find(protocol, asked)?;
+        let port = self.tables.service(frontend.service).id;
+        let chosen = self.pick(now, protocol, client, asked);
+        let hits = self.hits.entry(port).or_default();
+        match chosen {
+            Some(_) => hits.opened += 1,
+            None => hits.refused += 1,
+        }
+        chosen
+    }
+
+    fn pick(&mut self, now: Instant, protocol: Protocol, client: SocketAddr, asked: SocketAddr) -> Option<SocketAddr> {
         let (frontend, at) = self.find(protocol, asked)?;
         let entry = self.tables.service_entry(frontend.service);
         let (id, affinity) = (entry.id, entry.affinity);

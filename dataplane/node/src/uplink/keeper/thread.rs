@@ -1,29 +1,22 @@
-//! The thread beside the shards that keeps the kernel out of what the uplink carries.
-//!
-//! # How it works
-//! It sleeps until control or the shard asks for something, the kernel tells a change, a node process uses a claimed port, or
-//! something is due. It holds the claims ([`super::claims`]) and the source ports ([`super::source_ports`]), sets the filters
-//! of the raw sockets ([`super::interfaces`]), answers where packets go ([`super::resolver`]), announces addresses
-//! ([`super::announce`]) and relays for the node itself ([`super::relay`]). The shard never waits for it.
-//!
-//! What is to be served is claimed and let through by the filter before the switch's tables say so; what is served no longer is
-//! let go after the tables have changed. So there is no moment in which the kernel answers for a Service.
+//! What the keeper does, turn by turn.
 
-use super::announce::{self, Announcer};
-use super::claims::{self, Claim, Held};
-use super::filter::{FilterSpec, add_ranges, ranges_of};
-use super::interfaces::{self, Interfaces, Survey};
-use super::link::Uplink;
-use super::relay::{Chooser, Connections, Sessions};
-use super::source_ports::{self, SourcePorts};
-use super::status::{ClaimFailure, UplinkState, UplinkStatus};
+use super::{Request, ShardLine};
 use crate::command::Command;
 use crate::netlink::{Event, Events as KernelEvents, Netlink};
+use crate::uplink::announce::{self, Announcer};
+use crate::uplink::claims::{self, Claim, Held};
+use crate::uplink::filter::{FilterSpec, add_ranges, ranges_of};
+use crate::uplink::interfaces::{self, Interfaces, Survey};
+use crate::uplink::link::Interface;
+use crate::uplink::relay::{Chooser, Connections, Sessions};
+use crate::uplink::resolver::Resolver;
+use crate::uplink::source_ports::{self, SourcePorts};
+use crate::uplink::status::{ClaimFailure, UplinkState, UplinkStatus};
 use crate::{DataplaneConfig, sys};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Receiver;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use policy::tables::{NodeFrontend, Tables};
 use socket2::Socket;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,173 +25,28 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use switch::SourcePool;
 use wire::Protocol;
 
-/// Requests that may wait. Beyond it a shard's question is dropped; the shard asks again.
-const REQUESTS_MAX: usize = 4_096;
-
 /// Connections accepted from one listener per turn.
 const ACCEPTS_PER_TURN: usize = 64;
+
+/// Descriptors that this process asks for: room for the source ports of both protocols.
+const DESCRIPTORS: u64 = 262_144;
 
 /// Share of the process's descriptors that source ports may take, in percent.
 const SOURCE_PORTS_SHARE: u64 = 75;
 
 const EVENTS_MAX: usize = 256;
-const WAKE: Token = Token(0);
-const KERNEL: Token = Token(1);
+pub(super) const WAKE: Token = Token(0);
+pub(super) const KERNEL: Token = Token(1);
 /// Tokens from here on are claims, by a number that grows.
 const CLAIM_BASE: usize = 16;
 /// Tokens from here on are relayed connections.
 const CONNECTION_BASE: usize = 1 << 28;
 /// Tokens from here on are relayed UDP sessions.
 const SESSION_BASE: usize = 1 << 29;
-
-/// What is asked of the keeper.
-pub(crate) enum Request {
-    /// Claim what these tables serve at this node's addresses, and relay by them; answers with what could not be claimed.
-    Hold(Arc<Tables>, Sender<Vec<ClaimFailure>>),
-    /// Let go of what the tables that were held last do not serve.
-    LetGo,
-    /// Announce exactly these addresses.
-    Announce(BTreeSet<IpAddr>),
-    /// The shard serves the uplink and its tables know it: grant source ports from now on; answers when there are some.
-    Begin(Sender<()>),
-    /// Tell the state.
-    Status(Sender<UplinkStatus>),
-    /// Tell the shard where packets for this address go.
-    Resolve(IpAddr),
-    /// Grant the shard more source ports.
-    MoreSourcePorts(SourcePool),
-    /// End the thread.
-    Stop,
-}
-
-/// The keeper as others see it. Dropping it ends the thread.
-pub(crate) struct Keeper {
-    requests: Sender<Request>,
-    waker: Arc<Waker>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// What the dataplane makes the uplink's port from.
-pub(crate) struct Started {
-    pub(crate) keeper: Keeper,
-    pub(crate) uplink: Box<Uplink>,
-    pub(crate) survey: Survey,
-}
-
-impl Keeper {
-    /// Opens the raw sockets in the network namespace of the calling thread and starts the thread. `shard` is the one that will
-    /// serve the uplink. The error says in words why there is no uplink.
-    pub(crate) fn start(config: &DataplaneConfig, shard: ShardLine) -> Result<Started, String> {
-        let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-        let mut netlink = Netlink::open().map_err(failed("netlink cannot be asked"))?;
-        let events = KernelEvents::open().map_err(failed("netlink does not tell changes"))?;
-        let survey = interfaces::survey(&mut netlink, &config.underlay).map_err(failed("netlink cannot be asked"))?;
-        if survey.interfaces.is_empty() {
-            return Err(
-                "no Ethernet interface has the node's addresses, and no default route leads through one".to_owned()
-            );
-        }
-        let poll = Poll::new().map_err(failed("its poll cannot be made"))?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(failed("its poll cannot be made"))?);
-        let readable = Interest::READABLE;
-        poll.registry()
-            .register(&mut SourceFd(&events.raw_fd()), KERNEL, readable)
-            .map_err(failed("its poll cannot be made"))?;
-        let (requests, inbox) = bounded(REQUESTS_MAX);
-        let mut thread = Thread::new(config, shard, poll, inbox, netlink, events);
-        thread.survey = survey.clone();
-        thread.update_filter().and_then(|()| thread.interfaces.open(survey.interfaces.clone())).map_err(explain)?;
-        let mut uplink = Box::new(Uplink::new(requests.clone(), waker.clone()));
-        uplink.set_interfaces(thread.interfaces.for_shard());
-        let thread = thread::Builder::new()
-            .name("podplane-uplink".to_owned())
-            .spawn(move || thread.run())
-            .map_err(failed("its thread cannot be started"))?;
-        Ok(Started { keeper: Keeper { requests, waker, thread: Some(thread) }, uplink, survey })
-    }
-
-    /// Grants source ports from now on; the switch forgets grants that come before its tables know the uplink. When it returns
-    /// there are some.
-    pub(crate) fn begin(&self) {
-        self.ask(Request::Begin);
-    }
-
-    /// Claims what `tables` serve here, before they are in force. Empty if the thread has ended.
-    pub(crate) fn hold(&self, tables: Arc<Tables>) -> Vec<ClaimFailure> {
-        self.ask(|reply| Request::Hold(tables, reply)).unwrap_or_default()
-    }
-
-    /// Lets go of what is served no longer, once the tables are in force.
-    pub(crate) fn let_go(&self) {
-        self.tell(Request::LetGo);
-    }
-
-    /// Announces exactly `addresses`, for which the switch answers already.
-    pub(crate) fn announce(&self, addresses: BTreeSet<IpAddr>) {
-        self.tell(Request::Announce(addresses));
-    }
-
-    /// The state of the uplink.
-    pub(crate) fn status(&self) -> UplinkStatus {
-        let ended = || UplinkStatus {
-            state: UplinkState::Missing("its thread has ended".to_owned()),
-            ..UplinkStatus::default()
-        };
-        self.ask(Request::Status).unwrap_or_else(ended)
-    }
-
-    fn tell(&self, request: Request) {
-        // Fails only if the thread has ended, and then there is nobody to tell.
-        let _ = self.requests.send(request);
-        let _ = self.waker.wake();
-    }
-
-    fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Option<T> {
-        let (reply, answer) = bounded(1);
-        self.tell(request(reply));
-        answer.recv().ok()
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.tell(Request::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Why a raw socket was refused, and what to do.
-fn explain(error: io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "the process may not open raw sockets: it needs CAP_NET_RAW (run as root, \
-            or give the container --cap-add NET_RAW)"
-            .to_owned(),
-        Some(libc::EAFNOSUPPORT) => "this kernel has no packet sockets (CONFIG_PACKET)".to_owned(),
-        _ => format!("a raw socket cannot be opened: {error}"),
-    }
-}
-
-/// How the keeper reaches the shard of the uplink.
-#[derive(Clone)]
-pub(crate) struct ShardLine {
-    pub(crate) commands: Sender<Command>,
-    pub(crate) waker: Arc<Waker>,
-}
-
-impl ShardLine {
-    fn tell(&self, command: Command) {
-        // Fails only if the shard has ended, and then the node ends.
-        let _ = self.commands.send(command);
-        let _ = self.waker.wake();
-    }
-}
 
 /// A claim that is held.
 struct HeldClaim {
@@ -212,7 +60,8 @@ enum HeldSocket {
     Sctp,
 }
 
-struct Thread {
+/// The keeper; [`Thread::run`] is its thread.
+pub(super) struct Thread {
     node_name: String,
     own: Vec<IpAddr>,
     tunnel_port: u16,
@@ -223,11 +72,13 @@ struct Thread {
     kernel_events: KernelEvents,
     survey: Survey,
     interfaces: Interfaces,
-    resolver: super::resolver::Resolver,
+    resolver: Resolver,
     announcer: Announcer,
     claims: BTreeMap<Claim, HeldClaim>,
     /// What the tables held last serve.
     wanted: BTreeMap<Claim, NodeFrontend>,
+    /// What of it could not be claimed.
+    failures: Vec<ClaimFailure>,
     /// Which claim a token is of.
     tokens: HashMap<Token, Claim>,
     claims_so_far: usize,
@@ -247,16 +98,18 @@ struct Thread {
 }
 
 impl Thread {
-    fn new(
+    /// Holds nothing yet.
+    pub(super) fn new(
         config: &DataplaneConfig,
         shard: ShardLine,
         poll: Poll,
         inbox: Receiver<Request>,
         netlink: Netlink,
         kernel_events: KernelEvents,
+        survey: Survey,
     ) -> Thread {
         let candidates = source_ports::candidates(config.snat_ports.clone(), source_ports::local_range());
-        let descriptors = sys::limits::raise_descriptors_max().unwrap_or(1_024);
+        let descriptors = sys::limits::raise_descriptors_max(DESCRIPTORS).unwrap_or(1_024);
         Thread {
             node_name: config.node_name.clone(),
             own: config.underlay.clone(),
@@ -266,12 +119,13 @@ impl Thread {
             inbox,
             netlink,
             kernel_events,
-            survey: Survey::default(),
+            survey,
             interfaces: Interfaces::default(),
-            resolver: Default::default(),
+            resolver: Resolver::default(),
             announcer: Announcer::default(),
             claims: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            failures: Vec::new(),
             tokens: HashMap::new(),
             claims_so_far: 0,
             sctp: Vec::new(),
@@ -287,8 +141,19 @@ impl Thread {
         }
     }
 
+    /// Opens the raw sockets, before the thread starts.
+    pub(super) fn open_interfaces(&mut self) -> io::Result<()> {
+        self.update_filter()?;
+        self.interfaces.open(self.survey.interfaces.clone())
+    }
+
+    /// What the shard receives from and sends to.
+    pub(super) fn interfaces_for_shard(&self) -> Vec<Interface> {
+        self.interfaces.for_shard()
+    }
+
     /// The life of the thread.
-    fn run(mut self) {
+    pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.stopping {
             self.turn(&mut events);
@@ -353,6 +218,9 @@ impl Thread {
                     Protocol::UDP => self.source_ports[1].want_more(),
                     _ => {}
                 },
+                Request::ServiceHits(reply) => {
+                    let _ = reply.send(self.chooser.hits());
+                }
                 Request::Stop => self.stopping = true,
             }
         }
@@ -360,6 +228,15 @@ impl Thread {
 
     /// Claims what is not held yet; what is not served any more is kept until [`Thread::let_go`].
     fn hold(&mut self, tables: Arc<Tables>) -> Vec<ClaimFailure> {
+        let unchanged = self.failures.is_empty() && tables.shares_frontends(self.chooser.tables());
+        if !unchanged {
+            self.claim_frontends(&tables);
+        }
+        self.chooser.set_tables(tables, &self.node_name);
+        self.failures.clone()
+    }
+
+    fn claim_frontends(&mut self, tables: &Tables) {
         let frontends = tables.find_node(&self.node_name).map(|node| tables.node_frontends(node)).unwrap_or_default();
         self.wanted = claims::plan(&frontends);
         if self.sctp.is_empty() && self.wanted.keys().any(|claim| claim.protocol == Protocol::SCTP) {
@@ -367,11 +244,11 @@ impl Thread {
         }
         let missing: Vec<_> = self.wanted.iter().filter(|(claim, _)| !self.claims.contains_key(claim)).collect();
         let missing: Vec<(Claim, NodeFrontend)> = missing.into_iter().map(|(claim, by)| (*claim, *by)).collect();
-        let mut failures: Vec<ClaimFailure> = Vec::new();
+        self.failures.clear();
         for (claim, by) in missing {
             let Err(error) = claim.hold().and_then(|held| self.take_over(claim, held)) else { continue };
             let entry = tables.service(by.service);
-            failures.push(ClaimFailure {
+            self.failures.push(ClaimFailure {
                 namespace: entry.service.namespace.clone(),
                 name: entry.service.name.clone(),
                 protocol: claim.protocol,
@@ -380,9 +257,7 @@ impl Thread {
                 error: error.kind(),
             });
         }
-        self.chooser.set_tables(tables, &self.node_name);
         self.set_filter();
-        failures
     }
 
     /// Polls a claim's socket.
@@ -411,6 +286,9 @@ impl Thread {
 
     fn let_go(&mut self) {
         let wanted = &self.wanted;
+        if self.claims.keys().all(|claim| wanted.contains_key(claim)) {
+            return;
+        }
         let gone: Vec<_> = self.claims.extract_if(.., |claim, _| !wanted.contains_key(claim)).collect();
         for (_, claim) in gone {
             self.tokens.remove(&claim.token);
