@@ -8,7 +8,7 @@ use crate::output::{self, Failure};
 use control::controller::{self, LabNetwork};
 use policy::cluster::{Cluster, settle};
 use policy::compile::compile;
-use policy::objects::{self, Problem, Severity};
+use policy::objects::{self, Object, Problem, Severity, Sourced};
 use policy::tables::Tables;
 use std::path::PathBuf;
 
@@ -24,8 +24,15 @@ pub(crate) struct Intent {
     pub(crate) tables: Tables,
 }
 
-/// Reads the manifests that `paths` name. Text that cannot be parsed is among the problems.
-pub(crate) fn load(paths: &[PathBuf]) -> Result<Intent, Failure> {
+/// Manifests, put together and completed.
+struct Completed {
+    files: usize,
+    objects: usize,
+    filled: Vec<Sourced<Object>>,
+    problems: Vec<Problem>,
+}
+
+fn complete(paths: &[PathBuf]) -> Result<Completed, Failure> {
     let sources = manifests::read(paths)?;
     let mut written = Vec::new();
     let mut problems = Vec::new();
@@ -37,34 +44,56 @@ pub(crate) fn load(paths: &[PathBuf]) -> Result<Intent, Failure> {
     let objects = written.len();
     let (desired, twice) = settle(written);
     let filled = controller::fill(&desired, [], &LabNetwork::default());
-    let (cluster, conflicts) = Cluster::from_objects(filled.objects);
-    let (tables, refused) = compile(&cluster, 1);
-    for problem in twice.into_iter().chain(filled.problems).chain(conflicts).chain(refused) {
+    add(&mut problems, twice.into_iter().chain(filled.problems));
+    Ok(Completed { files: sources.len(), objects, filled: filled.objects, problems })
+}
+
+fn add(problems: &mut Vec<Problem>, more: impl IntoIterator<Item = Problem>) {
+    for problem in more {
         if !problems.contains(&problem) {
             problems.push(problem);
         }
     }
-    Ok(Intent { files: sources.len(), objects, problems, tables })
+}
+
+/// Reads the manifests that `paths` name. Text that cannot be parsed is among the problems.
+pub(crate) fn load(paths: &[PathBuf]) -> Result<Intent, Failure> {
+    let Completed { files, objects, filled, mut problems } = complete(paths)?;
+    let (cluster, conflicts) = Cluster::from_objects(filled);
+    let (tables, refused) = compile(&cluster, 1);
+    add(&mut problems, conflicts.into_iter().chain(refused));
+    Ok(Intent { files, objects, problems, tables })
 }
 
 /// The same for a command that answers from the tables: text that cannot be parsed is bad input, everything else that is
 /// wrong is a warning.
 pub(crate) fn load_to_answer(paths: &[PathBuf]) -> Result<Intent, Failure> {
     let intent = load(paths)?;
-    let unreadable: Vec<String> = intent
-        .problems
-        .iter()
-        .filter(|problem| problem.severity == Severity::Unreadable)
-        .map(|problem| problem.to_string())
-        .collect();
-    if !unreadable.is_empty() {
-        return Err(Failure::BadInput(unreadable.join("\n")));
-    }
-    for problem in &intent.problems {
+    refuse_unreadable(&intent.problems)?;
+    warn_of(&intent.problems);
+    Ok(intent)
+}
+
+/// The completed objects for a command that compiles them itself.
+pub(crate) fn fill_to_answer(paths: &[PathBuf]) -> Result<Vec<Sourced<Object>>, Failure> {
+    let completed = complete(paths)?;
+    refuse_unreadable(&completed.problems)?;
+    warn_of(&completed.problems);
+    Ok(completed.filled)
+}
+
+fn refuse_unreadable(problems: &[Problem]) -> Result<(), Failure> {
+    let unreadable = problems.iter().filter(|problem| problem.severity == Severity::Unreadable);
+    let unreadable: Vec<String> = unreadable.map(|problem| problem.to_string()).collect();
+    if unreadable.is_empty() { Ok(()) } else { Err(Failure::BadInput(unreadable.join("\n"))) }
+}
+
+/// Tells what is wrong and does not keep the command from answering.
+pub(crate) fn warn_of(problems: &[Problem]) {
+    for problem in problems {
         match problem.severity {
             Severity::Refused => output::warn(&format!("refused, and left out of the answer: {problem}")),
             _ => output::warn(&problem.to_string()),
         }
     }
-    Ok(intent)
 }

@@ -58,7 +58,8 @@ fn the_version_is_printed() {
 fn help_has_examples() {
     let lab = "up apply delete status list exec probe matrix capture logs down bench";
     let lab = lab.split(' ').map(|command| vec!["lab", command]);
-    let others = ["check", "completions", "node", "status", "ports", "flows", "drops"].map(|command| vec![command]);
+    let others = ["check", "completions", "explain", "node", "status", "ports", "services", "flows", "drops"]
+        .map(|command| vec![command]);
     for args in lab.chain(others).chain([vec![], vec!["policy", "matrix"]]) {
         let help = stdout(podplane(&[&args[..], &["--help"]].concat()));
         assert!(help.contains("Examples:") && help.contains("podplane"), "{args:?}: {help}");

@@ -17,6 +17,7 @@ use crate::status::{self, LabStatus, NodeStatus, PodStatus};
 use crate::underlay::UnderlayKind;
 use crate::{nodes, pods, underlay, world};
 use control::controller::LabNetwork;
+use policy::objects::{Object, Sourced};
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::Write;
@@ -305,6 +306,13 @@ impl Lab {
             Place::World(_) => Ok(world::log(&self.run_dir())),
             Place::Unlabelled { .. } | Place::Underlay => Err(LabError::BadInput(format!("{what:?}: has no log"))),
         }
+    }
+
+    /// What `explain` is told about the lab: its completed objects, its address plan, the flags of its nodes.
+    pub fn blueprint(&self) -> Result<(Vec<Sourced<Object>>, LabNetwork, NodeOptions)> {
+        let settings = Settings::read(&self.run_dir())?;
+        let objects = cluster::read(&nodes::cluster_dir(&self.run_dir()))?;
+        Ok((objects, settings.network(), settings.node_options))
     }
 
     fn snapshot(&self) -> Result<Snapshot> {

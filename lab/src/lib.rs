@@ -10,6 +10,7 @@
 //! - [`server`], [`probe`], [`matrix`]: who answers, and who asks
 //! - [`traffic`]: clients that no ordinary tool is
 //! - [`internal`]: what runs inside of namespaces is our own binary again
+//! - [`explain`]: what becomes of a connection, from objects alone
 //! - [`bench`]: podplane next to the kernel's bridge and VXLAN
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ mod cluster;
 mod converge;
 mod crew;
 pub mod error;
+pub mod explain;
 pub mod first;
 pub mod internal;
 mod lab;

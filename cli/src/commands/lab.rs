@@ -10,7 +10,7 @@ use lab::error::LabError;
 use lab::probe::{Outcome, ProbeProtocol, split_target};
 use lab::server::ListenPort;
 use lab::underlay::UnderlayKind;
-use lab::{Changed, Lab, Manifest, NodeOptions, UpOptions};
+use lab::{Changed, Lab, Manifest, UpOptions};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Write};
@@ -305,12 +305,7 @@ fn up(args: UpArgs, context: &Context) -> Result<Answer, Failure> {
             Underlay::Bridge => UnderlayKind::Bridge,
             Underlay::Hub => UnderlayKind::Hub,
         },
-        node_options: NodeOptions {
-            nodeport_addresses: args.services.nodeport_addresses,
-            external_ips: args.services.external_ips,
-            masquerade_all: args.services.masquerade_all,
-            non_masquerade_cidrs: args.services.non_masquerade_cidrs,
-        },
+        node_options: args.services.node_options(),
     };
     let lab = Lab::up(&options, &mut output::warn).map_err(failure)?;
     let status = lab.status().map_err(failure)?;

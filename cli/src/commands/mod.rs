@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod completions;
+mod explain;
 mod lab;
 mod node;
 mod policy;
@@ -20,6 +21,8 @@ pub(crate) enum Command {
     /// What the policies of manifests allow, from the compiled tables: no root, no packets
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// What becomes of a connection and why: every step and the rule behind it, nothing sent
+    Explain(explain::ExplainArgs),
     /// Validate manifests: each problem by file, object and field
     Check(check::CheckArgs),
     /// Run the node process on a cluster directory
@@ -35,6 +38,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Answer, Failure
     match command {
         Command::Lab(command) => lab::run(command, context),
         Command::Policy(command) => policy::run(command, context),
+        Command::Explain(args) => explain::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Node(args) => node::run(args, context),
         Command::Query(command) => node::query(command, context),

@@ -1,5 +1,6 @@
 //! `podplane node`: the node process on a cluster directory, and the commands that ask a running one.
 
+mod services;
 mod tables;
 
 use super::service_flags::ServiceFlags;
@@ -155,6 +156,8 @@ pub(crate) enum QueryCommand {
     Ports(AskArgs),
     /// The conversations that a running node knows
     Flows(AskArgs),
+    /// The Services that a running node serves: addresses, ports, backends, and what came to them
+    Services(AskArgs),
     /// What a running node discarded, and why
     Drops(AskArgs),
 }
@@ -196,6 +199,9 @@ pub(crate) fn query(command: QueryCommand, context: &Context) -> Result<Answer, 
         QueryCommand::Status(args) => context.show(&ask(&args, Client::status)?, tables::status)?,
         QueryCommand::Ports(args) => context.show(&ask(&args, Client::ports)?, |ports| tables::ports(ports))?,
         QueryCommand::Flows(args) => context.show(&ask(&args, Client::flows)?, |flows| tables::flows(flows))?,
+        QueryCommand::Services(args) => {
+            context.show(&ask(&args, Client::services)?, |services| services::services(services))?
+        }
         QueryCommand::Drops(args) => context.show(&ask(&args, Client::drops)?, |drops| tables::drops(drops))?,
     }
     Ok(Answer::Yes)

@@ -5,6 +5,7 @@
 
 use clap::Args;
 use ipnet::IpNet;
+use lab::NodeOptions;
 use std::net::IpAddr;
 
 /// What is served to the outside, and when a packet's source becomes the node's address.
@@ -24,6 +25,18 @@ pub(crate) struct ServiceFlags {
     /// Pods reach these ranges with their own address instead of the node's; pods, Services and nodes are always reached so
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', value_parser = range)]
     pub(crate) non_masquerade_cidrs: Vec<IpNet>,
+}
+
+impl ServiceFlags {
+    /// As every node of a lab is told.
+    pub(crate) fn node_options(&self) -> NodeOptions {
+        NodeOptions {
+            nodeport_addresses: self.nodeport_addresses.clone(),
+            external_ips: self.external_ips.clone(),
+            masquerade_all: self.masquerade_all,
+            non_masquerade_cidrs: self.non_masquerade_cidrs.clone(),
+        }
+    }
 }
 
 /// A range, or a single address.

@@ -22,6 +22,7 @@
 //! | `source_ports` | which source ports translated flows to the outside have |
 //! | `tables` | compiled intent and local attachment |
 //! | `drop`, `counters` | why frames were discarded; one count per frame |
+//! | [`explain`] | the same switches, asked instead of run |
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ mod affinity;
 mod answer;
 mod counters;
 mod drop;
+pub mod explain;
 mod flows;
 mod fragments;
 mod hits;

@@ -158,7 +158,7 @@ fn bare(endpoint: &Endpoint) -> String {
     Endpoint { owner: None, ..endpoint.clone() }.to_string()
 }
 
-fn cells<const N: usize>(texts: [&str; N]) -> Vec<String> {
+pub(super) fn cells<const N: usize>(texts: [&str; N]) -> Vec<String> {
     texts.map(str::to_owned).to_vec()
 }
 
@@ -167,7 +167,7 @@ fn row(name: &str, value: String) -> Vec<String> {
 }
 
 /// Aligns `rows`; the columns in `right` to the right. The last column is not padded.
-fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
+pub(super) fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
     let count = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count).map(width).collect();

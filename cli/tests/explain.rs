@@ -1,0 +1,206 @@
+//! `podplane explain`: the contract of its JSON, its exit codes and its errors. No root, no packets.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::process::Output;
+use support::{Folder, podplane, podplane_with_input, stdout, text};
+
+/// A client and two servers, one of them closed to it; a NodePort and a headless Service. Everything else is filled in.
+const SHOP: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop, labels: {app: client}}
+spec: {nodeName: node1, containers: [{name: c, image: none}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: open, namespace: shop, labels: {app: web, part: open}}
+spec: {nodeName: node1, containers: [{name: c, image: none, ports: [{name: http, containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: closed, namespace: shop, labels: {app: web, part: closed}}
+spec: {nodeName: node2, containers: [{name: c, image: none, ports: [{name: http, containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.80
+  selector: {part: open}
+  ports: [{port: 80, targetPort: http, nodePort: 30080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: all, namespace: shop}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: none, namespace: shop}
+spec: {selector: {app: nobody}, ports: [{port: 80}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: shop}
+spec:
+  podSelector: {matchLabels: {part: closed}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: client}}}], ports: [{port: 9090}]}]
+";
+
+fn run(from: &str, to: &str, more: &[&str]) -> Output {
+    podplane_with_input(&[&["explain", "-f", "-", "--from", from, "--to", to], more].concat(), SHOP)
+}
+
+/// Exit code and JSON.
+fn explain(from: &str, to: &str, more: &[&str]) -> (Option<i32>, Value) {
+    let output = run(from, to, &[&["-o", "json"], more].concat());
+    let json = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{from} -> {to}: {e}: {}{}", text(&output.stdout), text(&output.stderr)));
+    (output.status.code(), json)
+}
+
+#[test]
+fn the_json_is_the_contract() {
+    let (code, told) = explain("shop/client", "web.shop:80", &[]);
+    let expected = json!({
+        "from": "shop/client", "to": "web.shop:80", "protocol": "tcp", "port": 80, "outcome": "delivered",
+        "reason": told["reason"], "steps": told["steps"], "ingress_route": null,
+        "service": {
+            "namespace": "shop", "name": "web", "port": 80, "vip": "10.96.0.80", "kind": "ClusterIP",
+            "candidates": [told["backend"]], "source_nat": false, "affinity": "None",
+        },
+        "backend": {
+            "pod": "shop/open", "ip": told["backend"]["ip"], "port": 8080, "node": "node1", "ready": true, "local": true,
+        },
+        "egress": {"verdict": "allow", "isolated": false, "policies": [], "rule": null},
+        "ingress": {"verdict": "allow", "isolated": false, "policies": [], "rule": null},
+    });
+    assert_eq!(told, expected);
+    assert_eq!(code, Some(0));
+    let steps = told["steps"].as_array().expect("steps");
+    assert!(!steps.is_empty());
+    for step in steps {
+        let names: Vec<&String> = step.as_object().expect("an object").keys().collect();
+        assert_eq!(names, ["decision", "stage", "where", "why"]);
+    }
+}
+
+#[test]
+fn every_outcome_has_its_exit_code() {
+    for (from, to, more, outcome, code) in [
+        ("shop/client", "web:80", &[][..], "delivered", 0),
+        ("shop/client", "203.0.113.9:443", &[], "external", 0),
+        ("shop/client", "shop/closed:8080", &[], "denied", 1),
+        ("shop/client", "none:80", &[], "rejected", 1),
+        ("world", "shop/open:8080", &[], "dropped", 1),
+        ("shop/client", "nothing:80", &[], "unresolved", 1),
+        ("shop/client", "http://web.shop/path", &[], "delivered", 0),
+        ("shop/client", "shop/open", &["--protocol", "icmp"], "delivered", 0),
+        ("world", "node1:30080", &[], "delivered", 0),
+        ("node:node2", "127.0.0.1:30080", &[], "delivered", 0),
+    ] {
+        let (found, told) = explain(from, to, more);
+        assert_eq!((told["outcome"].as_str(), found), (Some(outcome), Some(code)), "{from} -> {to}: {told:#}");
+        assert!(told["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+        for side in ["egress", "ingress"] {
+            assert!(told[side]["verdict"].is_string() && told[side]["policies"].is_array(), "{told:#}");
+        }
+    }
+}
+
+#[test]
+fn a_denial_says_which_field_of_which_rule_failed() {
+    let (_, told) = explain("shop/client", "shop/closed:8080", &[]);
+    assert_eq!(
+        told["ingress"],
+        json!({
+            "verdict": "deny", "isolated": true, "policies": ["shop/closed"],
+            "rule": "shop/closed spec.ingress[0].ports: TCP 8080 is not in [TCP 9090]",
+        })
+    );
+    let (_, told) = explain("shop/open", "shop/closed:9090", &[]);
+    let rule = told["ingress"]["rule"].as_str().expect("a rule");
+    assert!(rule.starts_with("shop/closed spec.ingress[0].from: shop/open (app=web, part=open, "), "{rule}");
+}
+
+#[test]
+fn each_tells_every_backend() {
+    let (code, told) = explain("shop/client", "all:80", &["--each"]);
+    let outcomes: Vec<(&str, &str)> = told["each"]
+        .as_array()
+        .expect("each")
+        .iter()
+        .map(|each| (each["backend"]["pod"].as_str().unwrap_or(""), each["outcome"].as_str().unwrap_or("")))
+        .collect();
+    assert_eq!(outcomes.len(), 2);
+    assert!(
+        outcomes.contains(&("shop/open", "delivered")) && outcomes.contains(&("shop/closed", "denied")),
+        "{told:#}"
+    );
+    // Some connections fail, so the answer is no.
+    assert_eq!((told["outcome"].as_str(), code), (Some("denied"), Some(1)));
+    assert_eq!(told["backend"]["pod"], "shop/closed");
+}
+
+#[test]
+fn people_get_the_answer_first_and_then_the_steps() {
+    let output = run("shop/client", "all:80", &[]);
+    let shown = text(&output.stdout);
+    let first = shown.lines().next().unwrap_or_default();
+    assert_eq!(first, "shop/client -> all:80 (TCP): denied");
+    for part in ["CANDIDATE", "shop/closed *", "egress", "ingress", "WHERE", "ingress-policy"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+#[test]
+fn the_flags_of_the_node_count() {
+    let flags = ["--nodeport-addresses", "172.30.0.12"];
+    assert_eq!(explain("world", "172.30.0.11:30080", &[]).1["service"]["kind"], "NodePort");
+    assert_eq!(explain("world", "172.30.0.11:30080", &flags).1["service"], Value::Null);
+}
+
+#[test]
+fn manifests_and_folders_are_read_and_refused_objects_are_warned_of() {
+    let folder = Folder::new();
+    let file = folder.write("shop.yaml", SHOP);
+    let folder = folder.path().to_str().expect("UTF-8");
+    for path in [file.as_str(), folder] {
+        let output = podplane(&["explain", "-f", path, "--from", "shop/client", "--to", "web:80"]);
+        assert!(stdout(output).contains("delivered"), "{path}");
+    }
+    let twice = format!("{SHOP}---{SHOP}");
+    let output = podplane_with_input(&["explain", "-f", "-", "--from", "shop/client", "--to", "web:80"], &twice);
+    assert!(
+        text(&output.stderr).contains("warning: refused, and left out of the answer: "),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn bad_input_is_exit_code_2_and_says_what_there_is() {
+    for (from, to, more, says) in [
+        ("shop/nobody", "web:80", &[][..], "there is: shop/client"),
+        ("node:node9", "web:80", &[], "node:node1"),
+        ("underlay", "web:80", &[], "nothing is sent from here"),
+        ("shop/client", "web", &[], "HOST:PORT"),
+        ("shop/client", "ftp://web/", &[], "http://"),
+        ("shop/client", "web:80", &["--protocol", "gre"], "use tcp, udp, sctp or icmp"),
+        ("world", "node1:30080", &["--node", "node9"], "no such node"),
+        ("shop/client", "shop/nobody:80", &[], "no such pod"),
+        ("shop/client", "web:80", &["--lab", "x"], "cannot be used with"),
+    ] {
+        let output = run(from, to, more);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{from} -> {to}: {error}");
+        assert!(error.contains(says), "{from} -> {to}: {error}");
+    }
+    let output = podplane(&["explain", "--from", "shop/client", "--to", "web:80"]);
+    assert_eq!(output.status.code(), Some(2), "neither manifests nor a lab");
+    let output = podplane_with_input(&["explain", "-f", "-", "--from", "a/b", "--to", "web:80"], "{");
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}

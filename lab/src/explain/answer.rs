@@ -1,0 +1,192 @@
+//! The answer's shape: a contract for scripts. Fields are added, never renamed.
+
+use crate::probe::ProbeProtocol;
+use serde::Serialize;
+use std::fmt;
+use std::net::IpAddr;
+
+/// What becomes of a connection, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The place that asks.
+    pub from: String,
+    /// HOST:PORT or URL as asked for.
+    pub to: String,
+    /// Protocol.
+    pub protocol: ProbeProtocol,
+    /// Port; 0 for ICMP.
+    pub port: u16,
+    /// What becomes of it.
+    pub outcome: Outcome,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// The Service that it goes through, if it is one with an address.
+    pub service: Option<ServiceView>,
+    /// The candidate that `egress`, `ingress` and `steps` are about.
+    pub backend: Option<Candidate>,
+    /// What the client's egress policies say.
+    pub egress: Side,
+    /// What the server's ingress policies say.
+    pub ingress: Side,
+    /// The Ingress rule that an HTTP request meets; nothing serves Ingress objects.
+    pub ingress_route: Option<IngressRoute>,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+    /// Every candidate, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub each: Option<Vec<Each>>,
+}
+
+/// There is none: the type has no value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum IngressRoute {}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The destination gets it. Whether somebody listens there is not judged.
+    Delivered,
+    /// Policy forbids it; it is dropped without a word.
+    Denied,
+    /// It is refused at once, with a reset or an ICMP error.
+    Rejected,
+    /// It is discarded without a word.
+    Dropped,
+    /// The name has no address.
+    Unresolved,
+    /// It leaves the cluster, whoever may answer there.
+    External,
+}
+
+impl Outcome {
+    /// Whether the connection gets where it is meant to go.
+    pub fn is_yes(self) -> bool {
+        matches!(self, Outcome::Delivered | Outcome::External)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Delivered => "delivered",
+            Outcome::Denied => "denied",
+            Outcome::Rejected => "rejected",
+            Outcome::Dropped => "dropped",
+            Outcome::Unresolved => "unresolved",
+            Outcome::External => "external",
+        })
+    }
+}
+
+/// A Service port.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServiceView {
+    /// metadata.namespace.
+    pub namespace: String,
+    /// metadata.name.
+    pub name: String,
+    /// spec.ports[].port.
+    pub port: u16,
+    /// The address that was asked.
+    pub vip: IpAddr,
+    /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalIP`.
+    pub kind: String,
+    /// Exactly the backends that the connection may reach.
+    pub candidates: Vec<Candidate>,
+    /// Whether the backend sees another source address than the client has.
+    pub source_nat: bool,
+    /// spec.sessionAffinity: `None` or `ClientIP`.
+    pub affinity: String,
+    /// Its timeout in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity_timeout_seconds: Option<u64>,
+}
+
+/// A backend.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// NAMESPACE/NAME of the pod; `None` if no object describes one.
+    pub pod: Option<String>,
+    /// Its address.
+    pub ip: IpAddr,
+    /// The targetPort there.
+    pub port: u16,
+    /// Its node, as the EndpointSlice or the pod says.
+    pub node: Option<String>,
+    /// Whether it is ready; one that is not is terminating, still serves, and there is no better one.
+    pub ready: bool,
+    /// Whether it is on the node where the connection enters.
+    pub local: bool,
+}
+
+/// What the policies of one end say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Side {
+    /// `allow` or `deny`.
+    pub verdict: &'static str,
+    /// Whether policies select that end in this direction.
+    pub isolated: bool,
+    /// Those policies, NAMESPACE/NAME.
+    pub policies: Vec<String>,
+    /// The rule that allows it, or the nearest rule with the field that failed.
+    pub rule: Option<String>,
+}
+
+impl Side {
+    /// No pod of ours, or nothing that it was judged for.
+    pub(super) fn open() -> Side {
+        Side { verdict: "allow", isolated: false, policies: Vec::new(), rule: None }
+    }
+
+    pub(super) fn is_denied(&self) -> bool {
+        self.verdict == "deny"
+    }
+}
+
+impl From<policy::explain::Reasoned> for Side {
+    fn from(reasoned: policy::explain::Reasoned) -> Side {
+        Side {
+            verdict: if reasoned.allowed { "allow" } else { "deny" },
+            isolated: reasoned.isolated,
+            policies: reasoned.policies,
+            rule: reasoned.rule,
+        }
+    }
+}
+
+/// Something that happens on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The node, or `dns`.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// What is decided: `name`, `enter`, `service`, `source-nat`, `egress-policy`, `route`, `tunnel`, `ingress-policy`,
+    /// `deliver`, `answer` or `drop`.
+    pub stage: &'static str,
+    /// How.
+    pub decision: String,
+    /// Because of what.
+    pub why: String,
+}
+
+/// One candidate's connection.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Each {
+    /// The candidate; `None` for an address without a Service.
+    pub backend: Option<Candidate>,
+    /// The address that was asked.
+    pub address: IpAddr,
+    /// As above.
+    pub outcome: Outcome,
+    /// As above.
+    pub reason: String,
+    /// Whether the backend sees another source address than the client has.
+    pub source_nat: bool,
+    /// As above.
+    pub egress: Side,
+    /// As above.
+    pub ingress: Side,
+    /// As above.
+    pub steps: Vec<Step>,
+}

@@ -1,0 +1,146 @@
+//! The cluster that a question is about: its objects, what they compile to, and switches to ask.
+
+use super::assume;
+use super::{Candidate, Side};
+use crate::census::{Census, Key};
+use ipnet::IpNet;
+use policy::cluster::Cluster;
+use policy::compile::{CompileOptions, compile_with};
+use policy::explain::judge;
+use policy::objects::{Object, Problem, Sourced};
+use policy::tables::{Backend, Direction, EndpointState, Frontend, NodeIndex, Owner, PodIndex, Tables};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use switch::explain::{Fabric, Options};
+use wire::Protocol;
+
+pub(super) struct Scene {
+    pub(super) census: Census,
+    pub(super) cluster: Cluster,
+    pub(super) tables: Arc<Tables>,
+    pub(super) fabric: Fabric,
+    /// The ranges that Services get their cluster addresses from.
+    pub(super) service_cidrs: Vec<IpNet>,
+    /// Pods that no object describes.
+    assumed: BTreeSet<Key>,
+}
+
+impl Scene {
+    /// The cluster of `objects` and `assumed` pods.
+    pub(super) fn new(
+        objects: &[Sourced<Object>],
+        assumed: Vec<Sourced<Object>>,
+        compile: &CompileOptions,
+        options: &Options,
+    ) -> (Scene, Vec<Problem>) {
+        let names =
+            assumed.iter().map(|sourced| sourced.object.reference()).map(|object| (object.namespace, object.name));
+        let names = names.collect();
+        let (cluster, mut problems) = Cluster::from_objects(objects.iter().cloned().chain(assumed));
+        let (tables, refused) = compile_with(&cluster, compile, 1);
+        problems.extend(refused);
+        let tables = Arc::new(tables);
+        let census = Census::of(objects.iter().map(|sourced| &sourced.object));
+        let fabric = Fabric::new(tables.clone(), options.clone());
+        (
+            Scene { census, cluster, tables, fabric, service_cidrs: options.service_cidrs.clone(), assumed: names },
+            problems,
+        )
+    }
+
+    /// The name of a pod for people; an address where no object describes it.
+    pub(super) fn pod_name(&self, pod: PodIndex) -> String {
+        self.described(pod).unwrap_or_else(|| {
+            let addresses = &self.tables.pod(pod).addresses;
+            addresses.first().map_or_else(|| "an unknown pod".to_owned(), |address| format!("the pod at {address}"))
+        })
+    }
+
+    /// NAMESPACE/NAME of a pod that an object describes.
+    fn described(&self, pod: PodIndex) -> Option<String> {
+        let entry = self.tables.pod(pod);
+        let key = (entry.namespace.to_string(), entry.name.to_string());
+        (!self.assumed.contains(&key)).then(|| format!("{}/{}", key.0, key.1))
+    }
+
+    pub(super) fn node_name(&self, node: NodeIndex) -> String {
+        self.tables.node(node).name.to_string()
+    }
+
+    /// Who has an address, for people.
+    pub(super) fn owner_name(&self, address: IpAddr) -> String {
+        match self.tables.owner(address) {
+            Some(Owner::Pod(pod)) => self.pod_name(pod),
+            Some(Owner::Node(node)) => self.node_name(node),
+            None => address.to_string(),
+        }
+    }
+
+    /// The pod that has an address for itself.
+    pub(super) fn pod_at(&self, address: IpAddr) -> Option<PodIndex> {
+        match self.tables.owner(address) {
+            Some(Owner::Pod(pod)) => Some(pod),
+            _ => None,
+        }
+    }
+
+    /// A backend as the answer shows it to who enters on `node`.
+    pub(super) fn candidate(&self, frontend: Frontend, backend: &Backend, node: Option<NodeIndex>) -> Candidate {
+        let owner = self.tables.owner(backend.addr);
+        let pod = match owner {
+            Some(Owner::Pod(pod)) => self.described(pod),
+            _ => None,
+        };
+        let lives = backend.node().or(match owner {
+            Some(Owner::Pod(pod)) => self.tables.pod(pod).node,
+            Some(Owner::Node(node)) => Some(node),
+            None => None,
+        });
+        Candidate {
+            pod: pod.or_else(|| self.target_of(frontend, backend.addr)),
+            ip: backend.addr,
+            port: backend.port,
+            node: lives.map(|node| self.node_name(node)),
+            ready: backend.state == EndpointState::Ready,
+            local: lives.is_some() && lives == node,
+        }
+    }
+
+    /// The pod that an EndpointSlice names for an address, as one on the host network has none of its own.
+    fn target_of(&self, frontend: Frontend, address: IpAddr) -> Option<String> {
+        let service = self.tables.service_entry(frontend.service);
+        let slices = self.census.slices.get(&(service.namespace.to_string(), service.name.to_string()));
+        let endpoints = slices.into_iter().flatten().flat_map(|slice| slice.endpoints.iter().flatten());
+        let text = address.to_string();
+        let target =
+            endpoints.filter(|endpoint| endpoint.addresses.contains(&text)).find_map(|e| e.target_ref.as_ref())?;
+        let namespace = target.namespace.as_deref().unwrap_or(&service.namespace);
+        (target.kind.as_deref() == Some("Pod"))
+            .then(|| format!("{namespace}/{}", target.name.as_deref().unwrap_or_default()))
+    }
+
+    /// What the policies of `pod` say about a flow with `peer` on the receiver's port.
+    pub(super) fn judge(&self, direction: Direction, pod: PodIndex, flow: (IpAddr, Protocol, u16)) -> Side {
+        judge(&self.cluster, &self.tables, direction, pod, flow).into()
+    }
+
+    /// Which policies apply to `pod`, where there is no flow to judge.
+    pub(super) fn unjudged(&self, direction: Direction, pod: PodIndex) -> Side {
+        let isolating = self.tables.isolating(direction, pod);
+        let name = |index: &policy::tables::PolicyIndex| {
+            let policy = &self.tables.policies[index.0 as usize];
+            format!("{}/{}", policy.namespace, policy.name)
+        };
+        Side { isolated: !isolating.is_empty(), policies: isolating.iter().map(name).collect(), ..Side::open() }
+    }
+}
+
+/// The pods that are taken for granted with the objects, if `assume`.
+pub(super) fn assumed(objects: &[Sourced<Object>], assume: bool) -> Vec<Sourced<Object>> {
+    if assume {
+        assume::behind_endpoints(&Census::of(objects.iter().map(|sourced| &sourced.object)))
+    } else {
+        Vec::new()
+    }
+}
