@@ -66,12 +66,7 @@ pub(crate) fn from_uplink(cx: &Context<'_>, ports: &mut Ports, slot: usize, fram
     if answer::is_ping_of_announced(cx, &packet) {
         return Err(answer::echo(port, frame, &packet));
     }
-    onward(cx, ports, slot, packet, frame).map_err(|stop| match stop {
-        Stop::Drop(DropReason::UnrelatedIcmpError | DropReason::FragmentWithoutFirst) => {
-            DropReason::LeftToKernel.into()
-        }
-        stop => stop,
-    })
+    onward(cx, ports, slot, packet, frame)
 }
 
 /// A tunnel datagram: VXLAN header and inner frame.
