@@ -165,7 +165,7 @@ fn an_idle_node_uses_no_processor() {
         const WINDOW: Duration = Duration::from_secs(2);
         let window = Instant::now();
         let before = node_threads();
-        assert_eq!(before.len(), 6, "two nodes of two shards and a keeper");
+        assert_eq!(before.len(), 10, "two nodes of two shards, a keeper and two holders of source ports");
         while let Some(left) = WINDOW.checked_sub(window.elapsed()) {
             std::thread::park_timeout(left);
         }

@@ -388,45 +388,72 @@ fn s04_an_announced_address_is_answered_and_moves() {
     });
 }
 
-/// As many parallel connections from pod a to one server outside as `flows`, all open at the same time and all in use.
-fn open_in_parallel(node: &Dataplane, flows: usize) {
-    let server = at(WORLD[0], 7_000);
-    let listener = within("world", || TcpListener::bind(server)).expect("the port is free");
-    // SOCK_STREAM's default backlog of 128 is the listener's, which has to be faster than the pod.
-    let accepting = thread::spawn(move || {
-        let mut ports = BTreeSet::new();
-        let streams: Vec<TcpStream> = (0..flows)
-            .map(|_| {
-                let (mut stream, client) = listener.accept().expect("a client comes");
-                assert_eq!(client.ip().to_string(), NODE1[0]);
-                assert!(ports.insert(client.port()), "two flows with port {}", client.port());
-                stream.write_all(b"x").expect("it is told");
-                stream
-            })
-            .collect();
-        assert_eq!(streams.len(), flows);
-        streams
-    });
-    within("a", || {
-        let open = |n: usize| {
-            TcpStream::connect_timeout(&server, Duration::from_secs(10))
-                .unwrap_or_else(|error| panic!("connection {n}: {error}; {:?}", node.uplink_status().source_ports))
-        };
-        let mut streams: Vec<TcpStream> = (0..flows).map(open).collect();
-        let told = |stream: &mut TcpStream| stream.read_exact(&mut [0]).expect("every flow has its answer");
-        streams.iter_mut().for_each(told);
-        drop(accepting.join().expect("the server ends well"));
-    });
-    assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
-}
-
 #[test]
-fn b04_parallel_flows_to_one_destination_outgrow_the_first_source_ports() {
+fn b04_60_000_parallel_flows_to_one_destination() {
+    const FLOWS: usize = 60_000;
     namespace::run(|| {
         let node = one_node(TapMode::Auto);
-        // Each flow takes two descriptors of this process, and each port one: the least that a machine gives must do.
-        open_in_parallel(&node, 4_000);
-        assert!(node.uplink_status().source_ports[0] >= 4_000);
+        let server = within("world", || UdpSocket::bind(at(WORLD[0], 5_000))).expect("the port is free");
+        let serving = thread::spawn(move || {
+            let mut ports = BTreeSet::new();
+            while ports.len() < FLOWS {
+                let (_, client) = server.recv_from(&mut [0; 100]).expect("a datagram comes");
+                assert_eq!(client.ip().to_string(), NODE1[0]);
+                assert!(ports.insert(client.port()), "two flows have port {}", client.port());
+                server.send_to(&client.port().to_be_bytes(), client).expect("it is answered");
+            }
+        });
+        within("a", || {
+            // A flow lives on in the switch when its socket is closed, so that this process needs one at a time.
+            for number in 0..FLOWS {
+                let own = at(A[0], 1_024 + number as u16);
+                let socket = UdpSocket::bind(own).expect("the port is free");
+                socket.connect(at(WORLD[0], 5_000)).expect("it has a route");
+                socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout may be set");
+                socket.send(b"x").expect("it is sent");
+                socket.recv(&mut [0; 2]).unwrap_or_else(|error| {
+                    panic!("flow {number}: {error}; source ports {:?}", node.uplink_status().source_ports)
+                });
+            }
+        });
+        serving.join().expect("the server ends well");
+        assert!(node.uplink_status().source_ports[1] >= 60_000);
+        assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
+    });
+}
+
+/// Connections from pod a to one server outside, all open at the same time and all in use.
+#[test]
+fn b04_parallel_connections_outgrow_the_first_source_ports() {
+    const CONNECTIONS: usize = 4_000;
+    namespace::run(|| {
+        let node = one_node(TapMode::Auto);
+        let server = at(WORLD[0], 7_000);
+        let listener = within("world", || TcpListener::bind(server)).expect("the port is free");
+        let accepting = thread::spawn(move || {
+            let mut ports = BTreeSet::new();
+            let accept = |_| {
+                let (mut stream, client) = listener.accept().expect("a client comes");
+                assert_eq!(client.ip().to_string(), NODE1[0]);
+                assert!(ports.insert(client.port()), "two connections have port {}", client.port());
+                stream.write_all(b"x").expect("it is told");
+                stream
+            };
+            (0..CONNECTIONS).map(accept).collect::<Vec<_>>()
+        });
+        within("a", || {
+            let open = |n: usize| {
+                TcpStream::connect_timeout(&server, Duration::from_secs(10)).unwrap_or_else(|error| {
+                    panic!("connection {n}: {error}; source ports {:?}", node.uplink_status().source_ports)
+                })
+            };
+            let mut streams: Vec<TcpStream> = (0..CONNECTIONS).map(open).collect();
+            let told = |stream: &mut TcpStream| stream.read_exact(&mut [0]).expect("every connection is in use");
+            streams.iter_mut().for_each(told);
+            drop(accepting.join().expect("the server ends well"));
+        });
+        assert!(node.uplink_status().source_ports[0] >= CONNECTIONS as u32);
+        assert_eq!(kernel_answers("node1"), [0, 0], "the kernel kept quiet");
     });
 }
 

@@ -6,14 +6,20 @@
 //! 4 KiB (UDP), measured on Linux 6.18. The first ports are claimed at start, more when the switch wants them: as many again
 //! as there are, a batch at a time, so that the keeper stays responsive.
 //!
+//! Sixty thousand sockets are more than a process may have by default. So they are held by threads ([`Holder`]) that have a table
+//! of descriptors of their own each, to which the limit applies anew; the process's own table has room for everything else.
+//!
 //! In which order: ports above the range that the kernel chooses from, that range itself but for a reserve for the node's own
 //! connections, then downwards from below the nodePorts. Ports of others are skipped, as nobody can hold a port twice.
 
 use super::bpf;
+use crate::sys::limits;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::thread::JoinHandle;
 use wire::Protocol;
 
 /// Ports that a fresh pool gets at once: three quarters of them are gone before more are wanted, and the rest lasts some
@@ -26,6 +32,9 @@ const BATCH: usize = 256;
 /// Ports of the kernel's own range that are left to the node's processes.
 const RESERVE: u16 = 1_024;
 
+/// A holder's thread calls nothing deep.
+const HOLDER_STACK_BYTES: usize = 128 * 1024;
+
 /// The default of `--service-node-port-range`; nodePorts are claimed one by one.
 const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
@@ -37,12 +46,22 @@ const UNPRIVILEGED: u16 = 1_024;
 const OF_NODE_COMPONENTS: [RangeInclusive<u16>; 7] =
     [2_379..=2_381, 4_789..=4_790, 6_443..=6_443, 8_472..=8_472, 9_099..=9_100, 10_248..=10_259, 15_000..=15_099];
 
+/// Threads that hold ports of one protocol; at the usual hard limits (4,096 and more) they hold all that there are.
+const HOLDERS_MAX: usize = 16;
+
+/// Ports that are held where a thread cannot have descriptors of its own.
+const WITHOUT_OWN_TABLE_MAX: usize = 256;
+
 /// The candidates of one protocol, in order, and what is held.
 #[derive(Debug)]
 pub(crate) struct SourcePorts {
     protocol: Protocol,
-    candidates: std::vec::IntoIter<u16>,
-    held: Vec<Socket>,
+    /// The next one last.
+    candidates: Vec<u16>,
+    /// How many are held.
+    len: usize,
+    /// All but the last one are full.
+    holders: Vec<Holder>,
     /// Ports still to be claimed of those that are wanted.
     wanted: usize,
 }
@@ -75,53 +94,134 @@ pub(crate) fn local_range() -> RangeInclusive<u16> {
 
 impl SourcePorts {
     /// Nothing held yet.
-    pub(crate) fn new(protocol: Protocol, candidates: Vec<u16>) -> SourcePorts {
-        SourcePorts { protocol, candidates: candidates.into_iter(), held: Vec::new(), wanted: 0 }
+    pub(crate) fn new(protocol: Protocol, mut candidates: Vec<u16>) -> SourcePorts {
+        candidates.reverse();
+        SourcePorts { protocol, candidates, len: 0, holders: Vec::new(), wanted: 0 }
     }
 
     /// Notes that the switch wants more: as many again as there are.
     pub(crate) fn want_more(&mut self) {
         if self.wanted == 0 {
-            self.wanted = self.held.len().max(FIRST);
+            self.wanted = self.len.max(FIRST);
         }
     }
 
     /// Whether there is something to claim.
     pub(crate) fn is_busy(&self) -> bool {
-        self.wanted > 0 && self.candidates.len() > 0
+        self.wanted > 0 && !self.candidates.is_empty()
     }
 
     /// How many are held.
     pub(crate) fn len(&self) -> usize {
-        self.held.len()
+        self.len
     }
 
-    /// Claims at most a batch, while there are fewer than `max` sockets; gives the ports that were claimed.
-    pub(crate) fn claim(&mut self, max: usize) -> Vec<u16> {
-        let mut claimed = Vec::new();
-        while claimed.len() < BATCH && self.wanted > 0 && self.held.len() < max {
-            let Some(port) = self.candidates.next() else { break };
-            match hold(self.protocol, port) {
-                Ok(socket) => {
-                    self.held.push(socket);
-                    claimed.push(port);
-                    self.wanted -= 1;
-                }
-                Err(error) if is_exhausted(&error) => break,
-                // Somebody else's, or not allowed to us.
-                Err(_) => {}
+    /// Claims at most a batch; gives the ports that were claimed.
+    pub(crate) fn claim(&mut self) -> Vec<u16> {
+        let batch = BATCH.min(self.wanted).min(self.candidates.len());
+        let mut order = self.candidates.split_off(self.candidates.len() - batch);
+        let mut held = Vec::new();
+        // Twice: where the thread in use has no more room, a fresh one has.
+        for _ in 0..2 {
+            if self.holders.last().is_none_or(|holder| holder.is_full) {
+                let fresh = (self.holders.len() < HOLDERS_MAX).then(|| Holder::new(self.protocol)).flatten();
+                let Some(fresh) = fresh else { break };
+                self.holders.push(fresh);
             }
+            let Some(holder) = self.holders.last_mut() else { break };
+            let outcome = holder.hold(order);
+            held.extend(outcome.held);
+            order = outcome.left;
+            if order.is_empty() {
+                break;
+            }
+            holder.is_full = true;
         }
-        if claimed.is_empty() {
+        self.len += held.len();
+        self.wanted -= held.len();
+        if held.is_empty() && !order.is_empty() {
+            // There is no more to be had, or not now.
             self.wanted = 0;
         }
-        claimed
+        self.candidates.extend(order);
+        held
     }
 }
 
 /// Whether the process may open no more.
 fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
+}
+
+/// A thread that holds sockets and does nothing else. Dropping it closes them.
+#[derive(Debug)]
+struct Holder {
+    orders: Option<Sender<Vec<u16>>>,
+    outcomes: Receiver<Outcome>,
+    thread: Option<JoinHandle<()>>,
+    /// There was no descriptor left.
+    is_full: bool,
+}
+
+/// What became of an order, next one last.
+#[derive(Debug, Default)]
+struct Outcome {
+    held: Vec<u16>,
+    /// For these there was no descriptor.
+    left: Vec<u16>,
+}
+
+impl Holder {
+    /// `None` if there are no more threads to be had.
+    fn new(protocol: Protocol) -> Option<Holder> {
+        let (orders, inbox) = bounded(1);
+        let (outbox, outcomes) = bounded(1);
+        let work = move || serve(protocol, &inbox, &outbox);
+        let builder = std::thread::Builder::new().name("podplane-ports".to_owned()).stack_size(HOLDER_STACK_BYTES);
+        Some(Holder { orders: Some(orders), outcomes, thread: Some(builder.spawn(work).ok()?), is_full: false })
+    }
+
+    /// Holds what can be held of `ports`, from the last one on.
+    fn hold(&self, ports: Vec<u16>) -> Outcome {
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(ports).is_ok());
+        if sent { self.outcomes.recv().unwrap_or_default() } else { Outcome::default() }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The life of a holder's thread.
+fn serve(protocol: Protocol, orders: &Receiver<Vec<u16>>, outcomes: &Sender<Outcome>) {
+    let max = if limits::leave_descriptors().is_ok() { usize::MAX } else { WITHOUT_OWN_TABLE_MAX };
+    let mut sockets = Vec::new();
+    for mut order in orders {
+        let mut held = Vec::new();
+        while let Some(port) = order.pop() {
+            match hold(protocol, port) {
+                Ok(socket) if sockets.len() < max => {
+                    sockets.push(socket);
+                    held.push(port);
+                }
+                Err(error) if !is_exhausted(&error) => {
+                    // Somebody else's, or not allowed to us.
+                }
+                _ => {
+                    order.push(port);
+                    break;
+                }
+            }
+        }
+        if outcomes.send(Outcome { held, left: order }).is_err() {
+            return;
+        }
+    }
 }
 
 /// A socket that has `port` at all addresses of both families (of IPv4 alone where there is no IPv6) and takes nothing.

@@ -32,11 +32,9 @@ use wire::Protocol;
 /// Connections accepted from one listener per turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// Descriptors that this process asks for: room for the source ports of both protocols.
-const DESCRIPTORS: u64 = 262_144;
-
-/// Share of the process's descriptors that source ports may take, in percent.
-const SOURCE_PORTS_SHARE: u64 = 75;
+/// Descriptors that this process asks for: room for all nodePorts in both families and for what is relayed. Each thread that
+/// holds source ports may have as many again.
+const DESCRIPTORS: u64 = 65_536;
 
 const EVENTS_MAX: usize = 256;
 pub(super) const WAKE: Token = Token(0);
@@ -86,8 +84,6 @@ pub(super) struct Thread {
     /// TCP, UDP.
     source_ports: [SourcePorts; 2],
     source_ranges: [Vec<RangeInclusive<u16>>; 2],
-    /// Sockets that both may hold together.
-    source_ports_max: usize,
     chooser: Chooser,
     connections: Connections,
     sessions: Sessions,
@@ -109,7 +105,8 @@ impl Thread {
         survey: Survey,
     ) -> Thread {
         let candidates = source_ports::candidates(config.snat_ports.clone(), source_ports::local_range());
-        let descriptors = sys::limits::raise_descriptors_max(DESCRIPTORS).unwrap_or(1_024);
+        // Where it is refused, claims and relayed connections have fewer; each failure is reported where it happens.
+        let _ = sys::limits::raise_descriptors_max(DESCRIPTORS);
         Thread {
             node_name: config.node_name.clone(),
             own: config.underlay.clone(),
@@ -131,7 +128,6 @@ impl Thread {
             sctp: Vec::new(),
             source_ports: [Protocol::TCP, Protocol::UDP].map(|protocol| SourcePorts::new(protocol, candidates.clone())),
             source_ranges: Default::default(),
-            source_ports_max: usize::try_from(descriptors * SOURCE_PORTS_SHARE / 100).unwrap_or(usize::MAX),
             chooser: Chooser::new(config.seed),
             connections: Connections::new(CONNECTION_BASE),
             sessions: Sessions::new(SESSION_BASE),
@@ -402,8 +398,7 @@ impl Thread {
             if !self.source_ports[which].is_busy() {
                 continue;
             }
-            let other = self.source_ports[1 - which].len();
-            let claimed = self.source_ports[which].claim(self.source_ports_max.saturating_sub(other));
+            let claimed = self.source_ports[which].claim();
             if claimed.is_empty() {
                 continue;
             }
