@@ -148,7 +148,7 @@ fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Pac
             open_outbound(cx, port, shared, &packet, key, frame)?
         }
     };
-    hear(cx, ports, slot, hit, &packet)?;
+    hear(cx, ports, slot, hit, &packet, frame)?;
     let port = ports.at_mut(slot);
     let far = port.flows.get(hit).far;
     if let Place::Nowhere(reason) = far {
@@ -286,7 +286,7 @@ fn take_in(
             opened => opened?,
         },
     };
-    hear(cx, ports, slot, hit, &packet)?;
+    hear(cx, ports, slot, hit, &packet, frame)?;
     let port = ports.at_mut(slot);
     pass(cx, port, hit, &role, &mut packet, frame);
     Ok(deliver(port, frame))

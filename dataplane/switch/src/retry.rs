@@ -77,6 +77,15 @@ struct Attempt {
     tried: Tried,
 }
 
+impl Attempt {
+    /// The opener's latest SYN is the one to send again: it may have begun anew with another sequence number.
+    fn keep(&mut self, now: Instant, port: PortId, frame: &Frame) {
+        if *self.syn.bytes != *frame.bytes() && frame.len() <= FRAME_MAX_BYTES {
+            self.syn = held(now, port, frame);
+        }
+    }
+}
+
 /// The connection attempts that are watched.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
@@ -90,6 +99,13 @@ impl Retries {
             return Tried::default();
         }
         self.attempts.get(key).map_or(Tried::default(), |attempt| attempt.tried)
+    }
+
+    /// The opener repeats its SYN.
+    pub(crate) fn repeat(&mut self, now: Instant, key: &AttemptKey, frame: &Frame) {
+        if let Some(attempt) = self.attempts.get_mut(key) {
+            attempt.keep(now, key.0, frame);
+        }
     }
 
     /// The attempt is over.
@@ -156,8 +172,9 @@ pub(crate) fn watch(
     let deadline = cx.now + patience;
     if let Some(known) = attempts.get_mut(&attempt) {
         (known.deadline, known.tried) = (deadline, tried);
+        known.keep(cx.now, attempt.0, frame);
     } else if attempts.len() < ATTEMPTS_MAX && frame.len() <= FRAME_MAX_BYTES {
-        let syn = Held::new(cx.now, WayIn::Port(attempt.0, 0), Stage::From(attempt.0), frame.len(), frame);
+        let syn = held(cx.now, attempt.0, frame);
         attempts.insert(attempt, Attempt { syn, deadline, tried });
     } else {
         return false;
@@ -166,11 +183,17 @@ pub(crate) fn watch(
     true
 }
 
+fn held(now: Instant, port: PortId, frame: &Frame) -> Held {
+    Held::new(now, WayIn::Port(port, 0), Stage::From(port), frame.len(), frame)
+}
+
 /// What a packet means to the attempt whose flow it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// Nothing: the opener repeats its SYN, or something about the way.
+    /// Nothing: something about the way.
     None,
+    /// The opener repeats its SYN.
+    Repeated,
     /// The backend does not want the connection, or cannot be reached.
     Refused,
     /// It is answered, or its opener has given up.
@@ -180,7 +203,7 @@ pub(crate) enum Sign {
 /// Reads a packet of an attempt's flow that travels from the opener, or to it.
 pub(crate) fn read(packet: &Packet, from_opener: bool) -> Sign {
     match packet.l4 {
-        L4::Tcp { .. } if from_opener && state::begins_connection(packet) => Sign::None,
+        L4::Tcp { .. } if from_opener && state::begins_connection(packet) => Sign::Repeated,
         L4::Tcp { flags, .. } if !from_opener && flags & RST != 0 => Sign::Refused,
         L4::Tcp { .. } => Sign::Over,
         L4::Icmp { kind, code, .. } if !from_opener => match packet.src.is_ipv4() {

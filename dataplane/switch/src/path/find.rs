@@ -98,7 +98,14 @@ pub(super) fn is_led_elsewhere(cx: &Context<'_>, port: &Port, hit: Hit, packet: 
 /// A packet of a connection attempt that may be led to another backend (S29): if its backend refuses, that is not passed on but
 /// another one tried; if it is over, the attempt is let go.
 #[inline]
-pub(super) fn hear(cx: &Context<'_>, ports: &mut Ports, slot: usize, hit: Hit, packet: &Packet) -> Step<()> {
+pub(super) fn hear(
+    cx: &Context<'_>,
+    ports: &mut Ports,
+    slot: usize,
+    hit: Hit,
+    packet: &Packet,
+    frame: &Frame,
+) -> Step<()> {
     let (port, shared) = ports.split(slot);
     let flow = port.flows.get(hit);
     if !flow.watched {
@@ -107,6 +114,10 @@ pub(super) fn hear(cx: &Context<'_>, ports: &mut Ports, slot: usize, hit: Hit, p
     let attempt = (port.config.id, flow.original);
     match retry::read(packet, hit.side == Side::Original) {
         Sign::None => Ok(()),
+        Sign::Repeated => {
+            shared.retries.repeat(cx.now, &attempt, frame);
+            Ok(())
+        }
         Sign::Refused if flow.state().is_unanswered() && retry::may_go_on(cx, port, &shared.retries, &attempt) => {
             port.flows.remove(hit);
             shared.later.try_again(attempt);

@@ -171,3 +171,19 @@ fn a_syn_that_is_retried_keeps_the_bytes_that_the_client_sent() {
     let second = other(&first);
     assert_eq!(scene.released(), [format!("{second}: tcp client:40000 > {second}:8080 syn")]);
 }
+
+#[test]
+fn the_syn_that_is_sent_again_is_the_clients_latest() {
+    let mut scene = Scene::new(PODS);
+    let (sender, mut sketch, _) = scene.sketch("client: tcp 40000 > web:80 syn");
+    scene.send_frame(&sender, &mut Frame::from_bytes(&sketch.bytes()));
+    // The client gave up and begins anew from the same port.
+    sketch.l4[4..8].copy_from_slice(&77_777u32.to_be_bytes());
+    scene.send_frame(&sender, &mut Frame::from_bytes(&sketch.bytes()));
+    scene.wait_ms(250);
+    let mut frame = Frame::with_capacity(2_000);
+    let switch = &mut scene.nodes[0].shards[0];
+    switch.expire(scene.now, 100);
+    switch.release(scene.now, &mut frame).expect("it is sent again");
+    assert_eq!(frame.bytes()[38..42], 77_777u32.to_be_bytes());
+}
