@@ -9,7 +9,8 @@ use policy::tables::Owner;
 use std::net::{IpAddr, Ipv6Addr};
 use wire::icmp::{v4, v6};
 use wire::{
-    ArpOperation, ArpPacket, Checksum, EtherType, Ethernet, Frame, IcmpKind, L4, NeighborMessage, Packet, checksum,
+    ArpOperation, ArpPacket, Checksum, EtherType, Ethernet, Frame, IcmpKind, L4, NeighborMessage, Packet, Protocol,
+    checksum,
 };
 
 /// UDP source port of a DHCP server (RFC 2131 §4.1).
@@ -165,10 +166,16 @@ fn forbidden_to_pods(cx: &Context<'_>, packet: &Packet) -> Result<(), DropReason
     if src_port == dhcp {
         return Err(DropReason::RogueDhcpServer);
     }
-    if dst_port == cx.config.vxlan_port && is_node(cx, packet.dst) {
+    if is_encapsulation(cx, packet.protocol, packet.dst, dst_port) {
         return Err(DropReason::PodEncapsulation);
     }
     Ok(())
+}
+
+/// Whether packets to `addr`:`port` are tunnel datagrams. Only nodes send those: with a node's address as source, which anybody
+/// gets whom a Service leads to a node, they would be believed.
+pub(crate) fn is_encapsulation(cx: &Context<'_>, protocol: Protocol, addr: IpAddr, port: u16) -> bool {
+    protocol == Protocol::UDP && port == cx.config.vxlan_port && is_node(cx, addr)
 }
 
 fn is_node(cx: &Context<'_>, addr: IpAddr) -> bool {

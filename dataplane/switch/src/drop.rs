@@ -56,7 +56,7 @@ drop_reasons! {
     SpoofedNeighbor => "spoofed-neighbor", "A neighbor discovery message claims an address or MAC that is not the port's.";
     RogueRouter => "rogue-router", "A pod sent a router advertisement or a redirect.";
     RogueDhcpServer => "rogue-dhcp-server", "A pod answered as a DHCP server.";
-    PodEncapsulation => "pod-encapsulation", "A pod sent tunnel datagrams to a node address.";
+    PodEncapsulation => "pod-encapsulation", "A pod, or a client outside by way of a Service, sent tunnel datagrams to a node address.";
     NotForGateway => "not-for-gateway", "The Ethernet destination is not the gateway's MAC.";
     Multicast => "multicast", "Multicast and broadcast are not forwarded.";
     LinkLocal => "link-local", "Link-local addresses are not routed.";

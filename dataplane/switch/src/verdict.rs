@@ -4,18 +4,34 @@
 use crate::DropReason;
 use crate::path::Context;
 use crate::ports::Port;
-use policy::tables::Direction;
+use policy::tables::{Direction, Owner};
 use wire::FlowKey;
 
-/// Whether what is attached to `port` may open a flow to where `reply` comes from: the translated destination (N08). The
-/// node itself is not isolated, and nobody outside is.
-pub(crate) fn outbound(cx: &Context<'_>, port: &Port, reply: &FlowKey) -> Result<(), DropReason> {
-    if port.is_host() || port.is_uplink() {
+/// Whether what is attached to `port` may open a flow of packets `original` to where `reply` comes from: the translated
+/// destination (N08). The node itself is not isolated, and nobody outside is.
+pub(crate) fn outbound(cx: &Context<'_>, port: &Port, original: &FlowKey, reply: &FlowKey) -> Result<(), DropReason> {
+    if port.is_uplink() {
+        return before_masquerade(cx, original, reply);
+    }
+    if port.is_host() {
         return Ok(());
     }
     let pod = port.pod.ok_or(DropReason::PortNotReady)?;
     let verdict = cx.tables.policy.check(Direction::FromPod, pod, reply.src(), reply.protocol, reply.src_port);
     if verdict.allowed { Ok(()) } else { Err(denial(true)) }
+}
+
+/// A pod takes what has its node's address for the node itself. A client outside that is to get that address is judged with its
+/// own, while it is known.
+fn before_masquerade(cx: &Context<'_>, original: &FlowKey, reply: &FlowKey) -> Result<(), DropReason> {
+    match cx.tables.policy.owner(reply.src()) {
+        Some(Owner::Pod(pod)) if cx.config.masquerade_all => {
+            let policy = &cx.tables.policy;
+            let verdict = policy.check(Direction::ToPod, pod, original.src(), reply.protocol, reply.src_port);
+            if verdict.allowed { Ok(()) } else { Err(denial(false)) }
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether what is attached to `port` takes a flow of packets `original`. The node always reaches its own pods (N10); only

@@ -240,7 +240,7 @@ pub(super) fn judge_again(
         if hit.side == Side::Reply {
             // What the backend still says is let through until the client speaks and learns of it, unless policy forbids it.
             if !port.owns(reply.src()) {
-                verdict::outbound(cx, port, &reply)?;
+                verdict::outbound(cx, port, &original, &reply)?;
             }
             return Ok(Found::Flow(hit));
         }
@@ -271,7 +271,7 @@ pub(super) fn judge_again(
     let to_itself = port.owns(far_addr);
     let allowed = match opened_here {
         _ if to_itself => Ok(()),
-        true => verdict::outbound(cx, port, &reply),
+        true => verdict::outbound(cx, port, &original, &reply),
         false => verdict::inbound(cx, port, &original),
     };
     let flow = port.flows.get_mut(hit);

@@ -6,7 +6,7 @@ use crate::nat::{self, Source};
 use crate::place::{self, Place};
 use crate::ports::{Port, Shared};
 use crate::service::{self, Target};
-use crate::{DropReason, Origin, answer, retry, verdict};
+use crate::{DropReason, Origin, admit, answer, retry, verdict};
 use std::net::IpAddr;
 use wire::{FlowKey, Frame, Packet};
 
@@ -47,7 +47,10 @@ pub(super) fn open_outbound(
         };
         if !port.owns(target.addr) {
             let answers = original.with_dst(target.addr, target.port).reverse();
-            verdict::outbound(cx, port, &answers)?;
+            verdict::outbound(cx, port, &original, &answers)?;
+        }
+        if admit::is_encapsulation(cx, original.protocol, target.addr, target.port) && !port.is_host() {
+            return Err(DropReason::PodEncapsulation.into());
         }
         match far_of(cx, port, Origin::Port, target.addr) {
             Place::Nowhere(_) if retry::skips(cx, port, &target, packet, &mut tried) => {}

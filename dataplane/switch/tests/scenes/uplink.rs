@@ -391,3 +391,42 @@ fn flows_of_clients_outside_cross_shards() {
         }
     }
 }
+
+#[test]
+fn under_masquerade_all_a_client_outside_gets_the_nodes_address_and_is_judged_with_its_own() {
+    for shards in [1, 3] {
+        let mut scene = Scene::with_shards(shards, &format!("masquerade-all\n{CLUSTER}"));
+        scene.change("ingress near: 172.30.0.100/32");
+        for (frontend, pod, port) in [("node1:30080", "near", 8080), ("node2:30080", "near", 8080)] {
+            let node = frontend.split(':').next().unwrap();
+            if node == "node2" {
+                // Policy of the pod's own node sees the other node.
+                scene.change("ingress near: 172.30.0.0/24");
+            }
+            let sent = scene.send(&format!("world: tcp 40000 > {frontend} syn"));
+            let (source, _) = ports(&sent);
+            assert_eq!(sent, format!("{pod}: tcp {node}:{source} > {pod}:{port} syn"));
+            scene.check(
+                &format!("{pod}: tcp {port} > {node}:{source} syn-ack"),
+                &format!("world@{node}: tcp {frontend} > world:40000 syn-ack"),
+            );
+            scene.check(&format!("outside: tcp 40000 > {frontend} syn"), "drop denied-by-ingress-policy");
+        }
+    }
+}
+
+#[test]
+fn nobody_but_a_node_sends_tunnel_datagrams_to_a_node_not_even_through_a_service() {
+    let mut scene = Scene::new(CLUSTER);
+    scene.change(
+        "service tunnel udp 53 to 4789 node-port=30056: node2\n service own udp 53 to 4789 node-port=30057: node1",
+    );
+    for version in ["", "6"] {
+        for service in ["tunnel", "own"] {
+            scene.check(&format!("client: udp{version} 5000 > {service}:53"), "drop pod-encapsulation");
+        }
+        for port in [30_056, 30_057] {
+            scene.check(&format!("world: udp{version} 5000 > node1:{port}"), "drop pod-encapsulation");
+        }
+    }
+}
