@@ -1,15 +1,19 @@
-//! `podplane lab bench`: podplane next to the kernel's bridge and VXLAN in one run.
+//! `podplane lab bench`: podplane next to the kernel's bridge and VXLAN in one run, and what many Services cost.
 
 use crate::output::{self, Answer, Context, Failure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lab::bench::{self, Options};
 
 /// Arguments of `podplane lab bench`.
 #[derive(Args)]
 #[command(after_help = "Examples:
   podplane lab bench --quick
+  podplane lab bench services
   podplane lab bench -o json > bench.json")]
 pub(crate) struct BenchArgs {
+    /// What to measure [default: everything]
+    #[arg(value_enum)]
+    what: Vec<Part>,
     /// One round of one second each: enough to see whether something broke
     #[arg(long)]
     quick: bool,
@@ -21,6 +25,15 @@ pub(crate) struct BenchArgs {
     seconds: Option<u32>,
 }
 
+/// A part of the bench.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Throughput, round trips and connections, next to the kernel's
+    Traffic,
+    /// Connections beside 1 and 10,000 Services; one change at 250,000 endpoints
+    Services,
+}
+
 /// Runs the bench.
 pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Answer, Failure> {
     let mut options = if args.quick { Options::QUICK } else { Options::FULL };
@@ -29,6 +42,10 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Answer, Failure>
     }
     if let Some(seconds) = args.seconds {
         options.seconds = seconds;
+    }
+    if !args.what.is_empty() {
+        options.traffic = args.what.contains(&Part::Traffic);
+        options.services = options.services.filter(|_| args.what.contains(&Part::Services));
     }
     let report = bench::run(options, &mut output::progress).map_err(|error| Failure::Failed(error.to_string()))?;
     context.show(&report, |report| report.table())?;

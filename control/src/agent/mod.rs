@@ -41,7 +41,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// UDP port of the heartbeats: the one after VXLAN's, so that one rule of a firewall opens both. IANA gives it to VXLAN-GPE,
 /// which no node speaks beside us.
@@ -150,6 +150,9 @@ struct InForce {
     generation: u64,
     digest: Digest,
     since: Instant,
+    /// From the look at the source to every shard judging by the tables, and the part of it that compiling took.
+    took: Duration,
+    compile_took: Duration,
 }
 
 #[derive(Default)]
@@ -251,9 +254,10 @@ impl Agent {
 
     /// Compiles a generation and puts it in force.
     pub(crate) fn apply(&self, generation: Generation) -> Result<(), AgentError> {
-        let began = Instant::now();
         let epoch = self.lock().in_force.as_ref().map_or(1, |in_force| in_force.tables.epoch + 1);
+        let compile_began = Instant::now();
         let (tables, contradictions) = self.intent().take(generation.files, epoch);
+        let compile_took = compile_began.elapsed();
         let mut problems = generation.problems;
         problems.extend(contradictions);
         let own = tables.find_node(&self.config.node_name).map(|index| tables.node(index).clone());
@@ -273,16 +277,18 @@ impl Agent {
         };
         let tables = Arc::new(tables);
         let failures = dataplane.set_policy(tables.clone()).map_err(AgentError::Stopped)?;
+        let took = generation.began.elapsed();
         problems.extend(self.open_to_outside(&dataplane, &tables, &failures, |name| self.intent().find_service(name)));
         self.report(problems);
         let (pods, nodes) = (tables.pods.len(), tables.nodes.len());
         let mut state = self.lock();
         state.dataplane = Some(dataplane);
+        let (number, digest) = (generation.number, generation.digest);
         state.in_force =
-            Some(InForce { tables, generation: generation.number, digest: generation.digest, since: Instant::now() });
+            Some(InForce { tables, generation: number, digest, since: Instant::now(), took, compile_took });
         drop(state);
         self.changed.notify_all();
-        let took_ms = began.elapsed().as_millis();
+        let took_ms = took.as_millis();
         event(Level::Info, "in force", &[("epoch", &epoch), ("nodes", &nodes), ("pods", &pods), ("took_ms", &took_ms)]);
         Ok(())
     }

@@ -30,6 +30,8 @@ impl Agent {
                 epoch: in_force.tables.epoch,
                 digest: in_force.digest.to_string(),
                 age_ms: in_force.since.elapsed().as_millis() as u64,
+                took_us: in_force.took.as_micros() as u64,
+                compile_us: in_force.compile_took.as_micros() as u64,
                 nodes: in_force.tables.nodes.len(),
                 pods: in_force.tables.pods.len(),
                 service_ports: in_force.tables.service_ports.len(),
@@ -46,6 +48,7 @@ impl Agent {
             node: self.config.node_name.clone(),
             pid: std::process::id(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
+            resident_bytes: resident_bytes(),
             ready,
             waiting_for,
             config,
@@ -83,6 +86,14 @@ impl Agent {
             _ => Err(not_ready(&state)),
         }
     }
+}
+
+/// VmRSS of this process.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 fn dataplane(running: &Dataplane, announcements: Announcements) -> DataplaneStatus {

@@ -42,6 +42,8 @@ pub struct Status {
     pub pid: u32,
     /// Milliseconds since the process started.
     pub uptime_ms: u64,
+    /// Bytes of memory that the process has resident; 0 if the kernel does not say.
+    pub resident_bytes: u64,
     /// Whether tables are in force and the node forwards.
     pub ready: bool,
     /// What it waits for, while it is not ready.
@@ -63,6 +65,10 @@ pub struct ConfigStatus {
     pub digest: String,
     /// Milliseconds since the tables were put in force.
     pub age_ms: u64,
+    /// Microseconds that the change took: from the look at the source until every shard judged by the tables.
+    pub took_us: u64,
+    /// The part of `took_us` in which objects were judged and compiled.
+    pub compile_us: u64,
     /// Nodes in the tables.
     pub nodes: usize,
     /// Pods in the tables.

@@ -77,6 +77,8 @@ fn file_digest(path: &Path, content: &str) -> u128 {
 pub struct Generation {
     /// Counts the changes since the directory was opened, from 1.
     pub number: u64,
+    /// When the look at the files began.
+    pub began: Instant,
     /// What the files hold.
     pub digest: Digest,
     /// The files that changed; names may occur twice.
@@ -115,6 +117,7 @@ impl Directory {
     /// Looks at what may have changed; a generation if something is other than at the last look. The first look always
     /// gives one.
     pub fn refresh(&mut self) -> Option<Generation> {
+        let began = Instant::now();
         // What has happened up to here is seen by this look, what happens from here on is reported again.
         if self.watcher.drain(&mut self.seen).is_err() {
             self.seen.everywhere = true;
@@ -126,7 +129,7 @@ impl Directory {
         }
         self.generation += 1;
         let (digest, problems) = (self.tree.digest(), self.tree.problems().cloned().collect());
-        Some(Generation { number: self.generation, digest, files, problems })
+        Some(Generation { number: self.generation, began, digest, files, problems })
     }
 
     /// Waits until the tree may have changed and has settled, or until `stop` is readable.

@@ -201,10 +201,7 @@ struct Look<'a> {
 
 /// Hash of an object's name: the names of all objects of a cluster would take as much room as half of the rest.
 fn name_of(definition: &Definition) -> u128 {
-    match definition {
-        Definition::Object(sourced) => hash_of(&sourced.object.reference()),
-        Definition::Kept(reference) => hash_of(reference),
-    }
+    hash_of(&definition.reference())
 }
 
 fn hash_of(ObjectRef { kind, namespace, name }: &ObjectRef) -> u128 {
@@ -231,7 +228,7 @@ fn parse(path: &Path, text: io::Result<String>, last: &[u128]) -> (Option<Vec<De
         Err(error) => return (None, vec![unreadable(path, &format!("{error}{kept}"))]),
     };
     let Parsed { objects, mut problems } = objects::parse(&path.to_string_lossy(), &text);
-    let mut objects: Vec<Definition> = objects.into_iter().map(Definition::Object).collect();
+    let mut objects: Vec<Definition> = objects.iter().map(Definition::new).collect();
     if problems.iter().any(|problem| problem.severity == Severity::Unreadable) {
         for problem in problems.iter_mut().filter(|problem| problem.severity == Severity::Unreadable) {
             problem.message.push_str(kept);
@@ -245,7 +242,7 @@ fn parse(path: &Path, text: io::Result<String>, last: &[u128]) -> (Option<Vec<De
         if last.contains(&name) {
             problem.message.push_str("; its last good form stays in force");
             if present.insert(name) {
-                objects.push(Definition::Kept(reference.clone()));
+                objects.extend(Definition::kept(reference));
             }
         }
     }

@@ -9,11 +9,16 @@
 //! | tcp | iperf3, one stream, cubic |
 //! | rr | one byte there and back over one TCP connection, one at a time ([`peer`]) |
 //! | conn | connect, one byte each way, close; four clients ([`peer`]) |
+//!
+//! What many Services cost is measured on podplane alone ([`services`]): a ratio of the same connections beside few and many
+//! Services, and the time and memory that a change takes in a large cluster.
 
+mod crowd;
 mod kernel;
 pub(crate) mod peer;
 mod podplane;
 mod report;
+mod services;
 
 use crate::error::{LabError, Result};
 use crate::namespaces::INTERNAL;
@@ -22,6 +27,7 @@ use nix::unistd::Pid;
 use peer::Address;
 pub use report::{Path, Ratio, Report, Series, System, Workload};
 use serde_json::Value;
+pub use services::{ConnectionsReport, ScaleReport, ServicesReport, Size};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,20 +37,34 @@ const IPERF_PORT: u16 = 5201;
 /// How long a server may take until it answers.
 const SERVER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long and how often is measured.
+/// What is measured, how long and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Rounds; the median of them counts.
     pub rounds: usize,
     /// Length of one measurement in seconds.
     pub seconds: u32,
+    /// Whether podplane is compared with the kernel.
+    pub traffic: bool,
+    /// How many Services are measured, if they are.
+    pub services: Option<Size>,
 }
 
 impl Options {
-    /// Enough for figures to quote.
-    pub const FULL: Options = Options { rounds: 3, seconds: 4 };
+    /// Enough for figures to quote: the sizes are those that other projects state theirs for.
+    pub const FULL: Options = Options {
+        rounds: 3,
+        seconds: 4,
+        traffic: true,
+        services: Some(Size { others: 9_999, services: 5_000, endpoints: 50 }),
+    };
     /// Enough to see whether something broke.
-    pub const QUICK: Options = Options { rounds: 1, seconds: 1 };
+    pub const QUICK: Options = Options {
+        rounds: 1,
+        seconds: 1,
+        traffic: true,
+        services: Some(Size { others: 999, services: 500, endpoints: 50 }),
+    };
 }
 
 /// Where a command runs: the words to put before it.
@@ -121,10 +141,28 @@ impl Cpus {
 /// Runs the bench. `progress` is told what happens, for a person who waits.
 pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     let cpus = Cpus::choose();
-    progress("setting up the kernel's bridge and VXLAN");
-    let kernel = kernel::Kernel::start()?;
     progress("starting a two-node lab");
     let lab = podplane::BenchLab::start()?;
+    let mut report = Report::new(options);
+    if options.traffic {
+        traffic(&lab, cpus, options, &mut report, progress)?;
+    }
+    if let Some(size) = options.services {
+        report.services = Some(services::run(&lab, cpus, options, size, progress)?);
+    }
+    Ok(report)
+}
+
+/// All workloads on all systems in turn.
+fn traffic(
+    lab: &podplane::BenchLab,
+    cpus: Cpus,
+    options: Options,
+    report: &mut Report,
+    progress: &mut dyn FnMut(&str),
+) -> Result<()> {
+    progress("setting up the kernel's bridge and VXLAN");
+    let kernel = kernel::Kernel::start()?;
     let mut pairs = kernel.pairs();
     pairs.extend(lab.pairs()?);
 
@@ -132,7 +170,6 @@ pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     for pair in &pairs {
         servers.push(Servers::start(pair, cpus)?);
     }
-    let mut report = Report::new(options);
     for round in 1..=options.rounds {
         for workload in Workload::ALL {
             progress(&format!("round {round} of {}: {}", options.rounds, workload.title()));
@@ -143,7 +180,7 @@ pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
             }
         }
     }
-    Ok(report)
+    Ok(())
 }
 
 /// One measurement: names and values of what it gave.

@@ -8,6 +8,7 @@ use crate::error::{LabError, Result};
 use serde_json::json;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ const CLIENTS: u16 = 4;
 const PORTS_PER_CLIENT: u16 = 3;
 /// The port of the request/response workload comes behind those.
 const RR_PORT: u16 = FIRST_PORT + CLIENTS * PORTS_PER_CLIENT;
+/// All ports of the server.
+pub(super) const PORTS: RangeInclusive<u16> = FIRST_PORT..=RR_PORT;
 /// Round trips before the measurement: the first ones fill caches and open the flow.
 const WARM_UP: usize = 200;
 
@@ -46,7 +49,7 @@ fn parse<T: std::str::FromStr>(word: &str) -> Result<T> {
 
 fn serve() -> io::Result<serde_json::Value> {
     let mut threads = Vec::new();
-    for port in FIRST_PORT..=RR_PORT {
+    for port in PORTS {
         let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?;
         threads.push(thread::spawn(move || {
             for stream in listener.incoming().flatten() {

@@ -3,11 +3,14 @@
 //! The lab is used as anyone would use it, by the command line. A helper waits on a pipe from us and takes the lab down
 //! when we end, however that happens.
 
+use super::peer::PORTS;
 use super::report::{Path, System};
 use super::{Pair, Place, own_binary};
+use crate::Lab;
 use crate::error::{LabError, Result};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 const MANIFESTS: &str = "
@@ -22,7 +25,7 @@ spec: {nodeName: node1, containers: [{name: main, image: none}]}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: near, namespace: bench}
+metadata: {name: near, namespace: bench, labels: {app: near}}
 spec: {nodeName: node1, containers: [{name: main, image: none}]}
 ---
 apiVersion: v1
@@ -30,6 +33,23 @@ kind: Pod
 metadata: {name: far, namespace: bench}
 spec: {nodeName: node2, containers: [{name: main, image: none}]}
 ";
+
+/// ClusterIP of a Service in front of pod near.
+const SERVICE_ADDRESS: &str = "10.96.0.50";
+
+/// The Service in front of pod near, with every port of the bench's server.
+fn service() -> String {
+    let ports: Vec<String> = PORTS.map(|port| format!("{{name: p{port}, port: {port}}}")).collect();
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: near, namespace: bench}}
+spec: {{clusterIP: {SERVICE_ADDRESS}, selector: {{app: near}}, ports: [{}]}}
+",
+        ports.join(", ")
+    )
+}
 
 /// A running lab; it ends with this value.
 pub(super) struct BenchLab {
@@ -58,13 +78,14 @@ impl BenchLab {
             .spawn()
             .map_err(|e| LabError::io("cannot start the lab", e))?;
         let mut stdin = up.stdin.take().expect("stdin is piped");
-        stdin.write_all(MANIFESTS.as_bytes()).map_err(|e| LabError::io("cannot start the lab", e))?;
+        let manifests = MANIFESTS.to_owned() + &service();
+        stdin.write_all(manifests.as_bytes()).map_err(|e| LabError::io("cannot start the lab", e))?;
         drop(stdin);
         let status = up.wait().map_err(|e| LabError::io("cannot start the lab", e))?;
         if status.success() { Ok(lab) } else { Err(LabError::Failed("the lab does not start (see above)".to_owned())) }
     }
 
-    fn place(&self, pod: &str) -> Place {
+    pub(super) fn place(&self, pod: &str) -> Place {
         Place::new(
             [&self.binary, "lab", "exec", "--name", &self.name, &format!("bench/{pod}"), "--"].map(str::to_owned),
         )
@@ -82,6 +103,21 @@ impl BenchLab {
             Some(address) => Ok(address.to_owned()),
             None => Err(LabError::Failed(format!("pod bench/{pod} has no IPv4 address: {text}"))),
         }
+    }
+
+    /// ClusterIP of the Service in front of pod near.
+    pub(super) fn service_address(&self) -> &'static str {
+        SERVICE_ADDRESS
+    }
+
+    /// API socket of the node on which client and pod near are.
+    pub(super) fn socket(&self) -> Result<PathBuf> {
+        Lab::open(&self.name)?.socket("node1")
+    }
+
+    /// The cluster directory that the nodes follow.
+    pub(super) fn cluster_dir(&self) -> Result<PathBuf> {
+        Ok(crate::nodes::cluster_dir(&Lab::open(&self.name)?.run_dir()))
     }
 
     /// What can be measured.

@@ -1,6 +1,6 @@
 //! What the bench found: medians per system and path, and the ratios between podplane and the kernel on the same path.
 
-use super::Options;
+use super::{Options, ServicesReport};
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write;
@@ -168,11 +168,14 @@ pub struct Report {
     pub results: Vec<Series>,
     /// The comparison.
     pub ratios: Vec<Ratio>,
+    /// What many Services cost, if that was measured.
+    pub services: Option<ServicesReport>,
 }
 
 impl Report {
     pub(super) fn new(options: Options) -> Report {
-        Report { rounds: options.rounds, seconds: options.seconds, results: Vec::new(), ratios: Vec::new() }
+        let (rounds, seconds) = (options.rounds, options.seconds);
+        Report { rounds, seconds, results: Vec::new(), ratios: Vec::new(), services: None }
     }
 
     /// Adds the value of one round.
@@ -210,7 +213,7 @@ impl Report {
     /// The table for people.
     pub fn table(&self) -> String {
         let mut text = format!("medians of {} rounds of {} s, all systems in turn\n", self.rounds, self.seconds);
-        for path in Path::ALL {
+        for path in Path::ALL.into_iter().filter(|path| self.ratios.iter().any(|ratio| ratio.path == *path)) {
             let against = path.kernel();
             let _ = writeln!(
                 text,
@@ -233,11 +236,11 @@ impl Report {
                 );
             }
         }
-        text
+        text + &self.services.as_ref().map(ServicesReport::table).unwrap_or_default()
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -23,13 +23,32 @@ pub struct FileChange {
     pub objects: Vec<Definition>,
 }
 
-/// One object of a changed file.
+/// One object of a changed file, in the form in which a cluster keeps it.
 #[derive(Clone, Debug)]
-pub enum Definition {
-    /// As it is written there.
-    Object(Sourced<Object>),
-    /// As the file defined it before this change, if it did: its last good form.
-    Kept(ObjectRef),
+pub struct Definition {
+    name: Name,
+    /// `None`: as the file defined it before.
+    written: Option<(Source, Item)>,
+}
+
+impl Definition {
+    /// An object as it is written there.
+    pub fn new(sourced: &Sourced<Object>) -> Definition {
+        let written = Some((sourced.source.clone(), Item::of(&sourced.object)));
+        Definition { name: Name::of(&sourced.object), written }
+    }
+
+    /// The object as the file defined it before this change, if it did: its last good form. `None` for a kind that podplane
+    /// does not know.
+    pub fn kept(reference: &ObjectRef) -> Option<Definition> {
+        let key = (reference.namespace.as_str().into(), reference.name.as_str().into());
+        Some(Definition { name: Name { kind: Kind::find(&reference.kind)?, key }, written: None })
+    }
+
+    /// The object's kind, namespace and name.
+    pub fn reference(&self) -> ObjectRef {
+        self.name.reference()
+    }
 }
 
 /// What is in force otherwise than before.
@@ -60,7 +79,7 @@ impl Delta {
 }
 
 /// An object's kind and name, stored once.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Name {
     pub(super) kind: Kind,
     pub(super) key: Key,
@@ -73,11 +92,6 @@ impl Name {
         let metadata = object.metadata();
         let text = |text: &Option<String>| Arc::from(text.as_deref().unwrap_or_default());
         Name { kind: object.kind(), key: (text(&metadata.namespace), text(&metadata.name)) }
-    }
-
-    fn find(reference: &ObjectRef) -> Option<Name> {
-        let key = (reference.namespace.as_str().into(), reference.name.as_str().into());
-        Some(Name { kind: Kind::find(&reference.kind)?, key })
     }
 
     pub(super) fn reference(&self) -> ObjectRef {
@@ -134,7 +148,7 @@ impl Definitions {
     /// The definitions of objects whose order is the given one, wherever they were read.
     pub(super) fn of(objects: impl IntoIterator<Item = Sourced<Object>>) -> Definitions {
         let mut definitions = Definitions::default();
-        let objects = objects.into_iter().map(Definition::Object).collect();
+        let objects = objects.into_iter().map(|sourced| Definition::new(&sourced)).collect();
         definitions.apply([FileChange { file: Arc::from(""), objects }]);
         definitions
     }
@@ -220,15 +234,9 @@ impl Definitions {
             last.entry(id).or_default().extend(own);
         }
         let mut ids = Vec::with_capacity(objects.len());
-        for (position, definition) in (0u32..).zip(objects) {
-            let (name, source, item) = match definition {
-                Definition::Object(sourced) => (Name::of(&sourced.object), sourced.source, Item::of(&sourced.object)),
-                Definition::Kept(reference) => {
-                    let Some(name) = Name::find(&reference) else { continue };
-                    let Some(kept) = last.get(&name).and_then(|last| last.first()) else { continue };
-                    (name, kept.source.clone(), kept.item.clone())
-                }
-            };
+        for (position, Definition { name, written }) in (0u32..).zip(objects) {
+            let kept = || last.get(&name)?.first().map(|kept| (kept.source.clone(), kept.item.clone()));
+            let Some((source, item)) = written.or_else(kept) else { continue };
             let id = self.defined.get_key_value(&name).map_or_else(|| Arc::new(name), |(id, _)| id.clone());
             let defined = self.defined.entry(id.clone()).or_default();
             touched.entry(id.clone()).or_insert_with(|| defined.written.first().cloned());

@@ -12,10 +12,20 @@ pub(super) fn status(status: &Status) -> String {
     let mut rows = vec![
         row("node", status.node.clone()),
         row("ready", ready),
-        row("process", format!("{}, podplane {}, up {}", status.pid, status.version, duration(status.uptime_ms))),
+        row(
+            "process",
+            format!(
+                "{}, podplane {}, up {}, {} MiB of memory",
+                status.pid,
+                status.version,
+                duration(status.uptime_ms),
+                status.resident_bytes >> 20
+            ),
+        ),
     ];
     if config.epoch > 0 {
-        rows.push(row("in force", format!("epoch {}, for {}", config.epoch, duration(config.age_ms))));
+        let took = format!("{}.{} ms", config.took_us / 1000, config.took_us % 1000 / 100);
+        rows.push(row("in force", format!("epoch {}, for {}, took {took}", config.epoch, duration(config.age_ms))));
         let counts = [
             (config.nodes, "node", "nodes"),
             (config.pods, "pod", "pods"),

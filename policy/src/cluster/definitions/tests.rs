@@ -49,7 +49,7 @@ fn objects(file: &str, text: &Text) -> Vec<Sourced<Object>> {
 }
 
 fn change(file: &str, text: &Text) -> FileChange {
-    let objects = objects(file, text).into_iter().map(Definition::Object).collect();
+    let objects = objects(file, text).iter().map(Definition::new).collect();
     FileChange { file: file.into(), objects }
 }
 
@@ -198,8 +198,8 @@ fn a_kept_object_is_what_its_file_said_before_and_the_same_content_changes_nothi
     let text = vec![(1, 0, vec![1]), (1, 1, vec![2])];
     definitions.apply([change("a.yaml", &text)]);
     assert!(definitions.apply([change("a.yaml", &text)]).is_empty());
-    let kept = Definition::Kept(ObjectRef::new("Pod", "default", "p0"));
-    let unknown = Definition::Kept(ObjectRef::new("Pod", "default", "p7"));
+    let kept = |name| Definition::kept(&ObjectRef::new("Pod", "default", name)).expect("Pod is a kind");
+    let (kept, unknown) = (kept("p0"), kept("p7"));
     let delta = definitions.apply([FileChange { file: "a.yaml".into(), objects: vec![kept, unknown] }]);
     let names: Vec<&str> = delta.of(Kind::Pod).map(|(_, name)| &**name).collect();
     assert_eq!(names, ["p1"], "only the one that is neither written nor kept went");

@@ -10,7 +10,7 @@ use wire::Protocol;
 
 fn change(file: &str, yaml: &str) -> FileChange {
     let parsed = parse(file, yaml);
-    FileChange { file: file.into(), objects: parsed.objects.into_iter().map(Definition::Object).collect() }
+    FileChange { file: file.into(), objects: parsed.objects.iter().map(Definition::new).collect() }
 }
 
 fn options() -> CompileOptions {
