@@ -11,7 +11,8 @@
 //! | conn | connect, one byte each way, close; four clients ([`peer`]) |
 //!
 //! What many Services cost is measured on podplane alone ([`services`]): a ratio of the same connections beside few and many
-//! Services, and the time and memory that a change takes in a large cluster.
+//! Services, the time and memory that a change takes in a large cluster, and whether anything of much traffic is lost
+//! ([`mod@traffic`]).
 
 mod crowd;
 mod kernel;
@@ -19,6 +20,7 @@ pub(crate) mod peer;
 mod podplane;
 mod report;
 mod services;
+mod traffic;
 
 use crate::error::{LabError, Result};
 use crate::namespaces::INTERNAL;
@@ -30,6 +32,7 @@ use serde_json::Value;
 pub use services::{ConnectionsReport, ScaleReport, ServicesReport, Size};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+pub use traffic::{Counts, TrafficReport};
 
 /// Port of the iperf3 servers.
 const IPERF_PORT: u16 = 5201;
@@ -56,14 +59,24 @@ impl Options {
         rounds: 3,
         seconds: 4,
         traffic: true,
-        services: Some(Size { others: 9_999, services: 5_000, endpoints: 50 }),
+        services: Some(Size {
+            others: 9_999,
+            services: 5_000,
+            endpoints: 50,
+            traffic: Counts { pairs: 1_000_000, flows: 60_000 },
+        }),
     };
     /// Enough to see whether something broke.
     pub const QUICK: Options = Options {
         rounds: 1,
         seconds: 1,
         traffic: true,
-        services: Some(Size { others: 999, services: 500, endpoints: 50 }),
+        services: Some(Size {
+            others: 999,
+            services: 500,
+            endpoints: 50,
+            traffic: Counts { pairs: 10_000, flows: 2_000 },
+        }),
     };
 }
 
@@ -145,7 +158,7 @@ pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     let lab = podplane::BenchLab::start()?;
     let mut report = Report::new(options);
     if options.traffic {
-        traffic(&lab, cpus, options, &mut report, progress)?;
+        compare(&lab, cpus, options, &mut report, progress)?;
     }
     if let Some(size) = options.services {
         report.services = Some(services::run(&lab, cpus, options, size, progress)?);
@@ -154,7 +167,7 @@ pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
 }
 
 /// All workloads on all systems in turn.
-fn traffic(
+fn compare(
     lab: &podplane::BenchLab,
     cpus: Cpus,
     options: Options,
@@ -233,8 +246,13 @@ fn pinned(cpu: Option<usize>, words: &[String]) -> Vec<String> {
 
 /// Our own client or server as a command.
 fn own_words(words: &[&str]) -> Result<Vec<String>> {
+    own_words_of(&[&["bench"], words].concat())
+}
+
+/// A hidden subcommand of the binary as a command.
+fn own_words_of(words: &[&str]) -> Result<Vec<String>> {
     let binary = own_binary()?;
-    let words = INTERNAL.iter().chain(&["bench"]).chain(words);
+    let words = INTERNAL.iter().chain(words);
     Ok(std::iter::once(binary).chain(words.map(|&word| word.to_owned())).collect())
 }
 

@@ -26,7 +26,7 @@ spec: {nodeName: node1, containers: [{name: main, image: none}]}
 apiVersion: v1
 kind: Pod
 metadata: {name: near, namespace: bench, labels: {app: near}}
-spec: {nodeName: node1, containers: [{name: main, image: none}]}
+spec: {nodeName: node1, containers: [{name: main, image: none, ports: [{containerPort: 53, protocol: UDP}]}]}
 ---
 apiVersion: v1
 kind: Pod
@@ -37,7 +37,7 @@ spec: {nodeName: node2, containers: [{name: main, image: none}]}
 /// ClusterIP of a Service in front of pod near.
 const SERVICE_ADDRESS: &str = "10.96.0.50";
 
-/// The Service in front of pod near, with every port of the bench's server.
+/// The Service in front of pod near, with every port of the bench's server and one of the lab's.
 fn service() -> String {
     let ports: Vec<String> = PORTS.map(|port| format!("{{name: p{port}, port: {port}}}")).collect();
     format!(
@@ -45,8 +45,9 @@ fn service() -> String {
 apiVersion: v1
 kind: Service
 metadata: {{name: near, namespace: bench}}
-spec: {{clusterIP: {SERVICE_ADDRESS}, selector: {{app: near}}, ports: [{}]}}
+spec: {{clusterIP: {SERVICE_ADDRESS}, selector: {{app: near}}, ports: [{{name: dns, port: {}, protocol: UDP}}, {}]}}
 ",
+        BenchLab::RESOLVER_PORT,
         ports.join(", ")
     )
 }
@@ -60,6 +61,9 @@ pub(super) struct BenchLab {
 }
 
 impl BenchLab {
+    /// UDP port of the Service that leads to the lab's own server in pod near.
+    pub(super) const RESOLVER_PORT: u16 = 53;
+
     /// Starts the lab and waits until it is ready.
     pub(super) fn start() -> Result<BenchLab> {
         let binary = own_binary()?;

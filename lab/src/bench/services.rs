@@ -8,6 +8,7 @@
 use super::crowd::Crowd;
 use super::podplane::BenchLab;
 use super::report::{Metric, Path, System, median};
+use super::traffic::{self, Counts, TrafficReport};
 use super::{Cpus, Options, Pair, Servers, Workload, measure};
 use crate::error::{LabError, Result};
 use control::api::{Client, Status};
@@ -30,6 +31,8 @@ pub struct Size {
     pub services: u32,
     /// Endpoints of each of those.
     pub endpoints: u32,
+    /// What is sent to see whether anything is lost.
+    pub traffic: Counts,
 }
 
 /// What was found about Services.
@@ -39,6 +42,8 @@ pub struct ServicesReport {
     pub connections: ConnectionsReport,
     /// One change in a cluster of many endpoints.
     pub scale: ScaleReport,
+    /// Much traffic.
+    pub traffic: TrafficReport,
 }
 
 /// Connections per second through one ClusterIP.
@@ -103,7 +108,7 @@ impl ServicesReport {
         let (before, with) = scale.resident_mib;
         let _ = writeln!(text, "  {:<44}{with:>12.0}", "memory of the node process, MiB");
         let _ = writeln!(text, "  {:<44}{before:>12.0}", "  without them, MiB");
-        text
+        text + &self.traffic.table()
     }
 }
 
@@ -119,7 +124,9 @@ pub(super) fn run(
     let connections = connections(lab, &node, cpus, options, size.others, progress)?;
     progress(&format!("{} Services with {} endpoints each", size.services, size.endpoints));
     let scale = scale(lab, &node, size)?;
-    Ok(ServicesReport { connections, scale })
+    progress("pairs of datagrams, and flows to the outside");
+    let traffic = traffic::run(lab, &node, size.traffic)?;
+    Ok(ServicesReport { connections, scale, traffic })
 }
 
 fn connections(
@@ -191,7 +198,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-fn ask(node: &Client) -> Result<Status> {
+pub(super) fn ask(node: &Client) -> Result<Status> {
     node.status().map_err(|error| LabError::Failed(format!("a node of the bench: {error}")))
 }
 

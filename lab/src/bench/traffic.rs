@@ -1,0 +1,108 @@
+//! Services in the bench, counted instead of compared: pairs of datagrams as resolvers send them, and flows to one destination
+//! outside. What matters is that none is lost; the time and the memory are stated.
+
+use super::podplane::BenchLab;
+use super::{Place, own_words_of};
+use crate::error::{LabError, Result};
+use crate::traffic::{Traffic, flows, pairs};
+use control::api::Client;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+/// The server of `world`, which every lab has.
+const OUTSIDE: &str = "172.30.0.100:80";
+
+/// How many of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Pairs of datagrams from one socket to a ClusterIP.
+    pub pairs: u64,
+    /// Flows from one pod to one destination outside, all open at once.
+    pub flows: u32,
+}
+
+/// What came of them.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrafficReport {
+    /// Pairs of datagrams sent from one socket to a ClusterIP.
+    pub pairs: u64,
+    /// Datagrams of them that were not answered.
+    pub pairs_lost: u64,
+    /// Pairs per second.
+    pub pairs_per_second: f64,
+    /// Flows to one destination outside, all open at once.
+    pub flows: u32,
+    /// Flows that were answered in every round, from one and the same address and port.
+    pub flows_answered: u32,
+    /// Flows that the node could not serve.
+    pub flows_refused: u32,
+    /// Growth of the node's memory in bytes for each: an entry of the pod's port and one of the uplink's.
+    pub bytes_per_flow: f64,
+}
+
+impl TrafficReport {
+    /// The table for people.
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "\npairs of datagrams from one socket to a ClusterIP");
+        let _ = writeln!(text, "  {:<44}{:>12}", "pairs", self.pairs);
+        let _ = writeln!(text, "  {:<44}{:>12}", "datagrams lost", self.pairs_lost);
+        let _ = writeln!(text, "  {:<44}{:>12.0}", "pairs per second", self.pairs_per_second);
+        let _ = writeln!(text, "\nflows of one pod to one destination outside, all open at once");
+        let _ = writeln!(text, "  {:<44}{:>12}", "flows", self.flows);
+        let _ = writeln!(text, "  {:<44}{:>12}", "answered in every round", self.flows_answered);
+        let _ = writeln!(text, "  {:<44}{:>12}", "refused", self.flows_refused);
+        let _ = writeln!(text, "  {:<44}{:>12.0}", "memory of the node process per flow, bytes", self.bytes_per_flow);
+        text
+    }
+}
+
+/// The part of an answer about flows that counts here.
+#[derive(Deserialize)]
+struct Flows {
+    answered: u32,
+    refused: u32,
+    moved: u32,
+}
+
+/// Counts in a running lab.
+pub(super) fn run(lab: &BenchLab, node: &Client, counts: Counts) -> Result<TrafficReport> {
+    let client = lab.place("client");
+    let resolver = SocketAddr::new(lab.service_address().parse().expect("an address"), BenchLab::RESOLVER_PORT);
+    let asked = pairs::Pairs { target: resolver, count: counts.pairs, limit_ms: u64::MAX, window: 16, fresh: false };
+    let pairs: pairs::Report = send(&client, &Traffic::Pairs(asked))?;
+    let before = super::services::ask(node)?.resident_bytes;
+    let asked = flows::Flows {
+        target: OUTSIDE.parse().expect("an address"),
+        protocol: crate::server::ServerProtocol::Udp,
+        count: counts.flows,
+        rounds: 2,
+        timeout_ms: 20_000,
+        pause: false,
+    };
+    let flows: Flows = send(&client, &Traffic::Flows(asked))?;
+    let after = super::services::ask(node)?.resident_bytes;
+    Ok(TrafficReport {
+        pairs: pairs.pairs,
+        pairs_lost: pairs.lost,
+        pairs_per_second: pairs.pairs as f64 * 1e3 / pairs.elapsed_ms.max(1) as f64,
+        flows: counts.flows,
+        flows_answered: flows.answered - flows.moved.min(flows.answered),
+        flows_refused: flows.refused,
+        bytes_per_flow: after.saturating_sub(before) as f64 / f64::from(counts.flows),
+    })
+}
+
+/// Runs the client and reads what it says last.
+fn send<T: DeserializeOwned>(client: &Place, traffic: &Traffic) -> Result<T> {
+    let json = serde_json::to_string(traffic).expect("an order is plain data");
+    let words = own_words_of(&["traffic", &json])?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let output = client.command(&words).output().map_err(|error| LabError::io("a client of the bench", error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answer = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    answer.ok_or_else(|| LabError::Failed(format!("a client of the bench gave no figures: {text}{stderr}")))
+}
