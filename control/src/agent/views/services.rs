@@ -3,16 +3,17 @@
 use super::owner_text;
 use crate::agent::Agent;
 use crate::api::{ApiError, Service, ServiceAddress, ServiceBackend, ServiceHits, ServicePort};
-use policy::tables::{Backend, FrontendKind, NodeIndex, ServiceEntry, ServicePortIndex, Tables};
+use policy::tables::{Backend, FrontendKind, NodeIndex, ServiceEntry, ServicePortId, ServicePortIndex, Tables};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 impl Agent {
     /// All Services that have addresses.
     pub(crate) fn services(&self) -> Result<Vec<Service>, ApiError> {
-        let (_, tables) = self.running()?;
+        let (running, tables) = self.running()?;
+        let hits = running.service_hits().into_iter().collect();
         let announced = self.announcements().owners;
-        let view = View { own: tables.find_node(&self.config.node_name), tables: &tables, announced };
+        let view = View { own: tables.find_node(&self.config.node_name), tables: &tables, announced, hits };
         Ok(tables.services_with_ports().map(|(entry, ports)| view.service(entry, ports)).collect())
     }
 }
@@ -22,6 +23,7 @@ struct View<'a> {
     own: Option<NodeIndex>,
     /// Which node announces which address.
     announced: BTreeMap<IpAddr, String>,
+    hits: BTreeMap<ServicePortId, switch::ServiceHits>,
 }
 
 impl View<'_> {
@@ -59,13 +61,14 @@ impl View<'_> {
 
     fn port(&self, index: ServicePortIndex) -> ServicePort {
         let entry = self.tables.service(index);
+        let hits = self.hits.get(&entry.id).copied().unwrap_or_default();
         ServicePort {
             name: entry.port_name.to_string(),
             protocol: entry.protocol.to_string(),
             port: entry.port,
             node_port: entry.node_port.filter(|_| self.tables.has_node_port(index)),
             backends: entry.backends().map(|backend| self.backend(backend)).collect(),
-            hits: ServiceHits::default(),
+            hits: ServiceHits { opened: hits.opened, refused: hits.refused, retried: hits.retried },
         }
     }
 
