@@ -161,6 +161,7 @@ fn the_flags_of_the_node_count() {
     let flags = ["--nodeport-addresses", "172.30.0.12"];
     assert_eq!(explain("world", "172.30.0.11:30080", &[]).1["service"]["kind"], "NodePort");
     assert_eq!(explain("world", "172.30.0.11:30080", &flags).1["service"], Value::Null);
+    assert_eq!(explain("shop/client", "web:80", &["--masquerade-all"]).1["service"]["source_nat"], true);
 }
 
 #[test]

@@ -212,12 +212,17 @@ fn a_load_balancer_address_is_served_and_may_be_kept_to_some_clients() {
 }
 
 #[test]
-fn affinity_is_told() {
+fn affinity_and_source_translation_are_told() {
     let affinity = "{clusterIP: 10.96.0.80, sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}, \
                     selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}";
     let service_of = |told: Explanation| told.service.unwrap();
     let told = service_of(check(&service(affinity), "shop/client", "web:80", Delivered, BOTH));
     assert_eq!((&*told.affinity, told.affinity_timeout_seconds), ("ClientIP", Some(60)));
+    let options = NodeOptions { masquerade_all: true, ..NodeOptions::default() };
+    let ask = Ask { options, ..Ask::default() };
+    let told = try_ask(&service(CLUSTER_IP), "shop/client", "web:80", &ask).unwrap();
+    assert!(told.steps.iter().any(|step| step.stage == "source-nat"), "{:?}", told.steps);
+    assert!(service_of(told).source_nat);
 }
 
 #[test]
