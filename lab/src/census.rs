@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use policy::objects::Object;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub(crate) struct Census {
     pub(crate) nodes: BTreeMap<String, Arc<Node>>,
     pub(crate) pods: BTreeMap<Key, Arc<Pod>>,
     pub(crate) services: BTreeMap<Key, Arc<Service>>,
+    /// The pod that owns an address.
+    owners: HashMap<IpAddr, Key>,
     /// By the Service that they belong to.
     pub(crate) slices: BTreeMap<Key, Vec<Arc<EndpointSlice>>>,
 }
@@ -37,7 +39,14 @@ impl Census {
             let name = metadata.name.clone().unwrap_or_default();
             match object {
                 Object::Node(node) => drop(census.nodes.insert(name, node.clone())),
-                Object::Pod(pod) if !has_ended(pod) => drop(census.pods.insert((namespace, name), pod.clone())),
+                Object::Pod(pod) if !has_ended(pod) => {
+                    // A pod of the host network owns none: its address is the node's.
+                    let own = if is_host_network(pod) { Vec::new() } else { pod_addresses(pod) };
+                    for address in own {
+                        census.owners.entry(address).or_insert_with(|| (namespace.clone(), name.clone()));
+                    }
+                    census.pods.insert((namespace, name), pod.clone());
+                }
                 Object::Service(service) => drop(census.services.insert((namespace, name), service.clone())),
                 Object::EndpointSlice(slice) => {
                     if let Some(service) = metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL)) {
@@ -60,10 +69,9 @@ impl Census {
         self.services.get(&(namespace.to_owned(), name.to_owned())).map(|service| &**service)
     }
 
-    /// The pod that owns `address`. A pod of the host network does not: its address is the node's.
+    /// The pod that owns `address`.
     pub(crate) fn pod_of(&self, address: IpAddr) -> Option<&Key> {
-        let owns = |pod: &Pod| !is_host_network(pod) && pod_addresses(pod).contains(&address);
-        self.pods.iter().find(|(_, pod)| owns(pod)).map(|(key, _)| key)
+        self.owners.get(&address)
     }
 
     /// The node that owns `address`.

@@ -34,6 +34,9 @@ use story::Told;
 use switch::explain::{Entry, Probe, Walk, client};
 use wire::Protocol;
 
+/// Backends of a Service that are followed; each costs a fresh pair of switches. More than an EndpointSlice of the API holds.
+const WALKS_MAX: usize = 1_000;
+
 /// The source port of a client where any will do.
 const SOURCE_PORT: u16 = 40_000;
 
@@ -175,6 +178,9 @@ impl Asked<'_> {
         if failed.is_some() && through > 0 {
             reason = format!("{reason} ({through} of {total} would get through; --each tells all)");
         }
+        if let Some(all) = service.as_ref().map(|service| service.candidates.len()).filter(|all| *all > WALKS_MAX) {
+            reason = format!("{reason} (of {all} candidates {WALKS_MAX} were followed)");
+        }
         let service = service.map(|service| ServiceView { source_nat, ..service });
         let (from, to, backend) = (self.from.clone(), to.clone(), shown.candidate);
         let (protocol, port, ingress_route) = (*protocol, *port, None);
@@ -230,7 +236,7 @@ impl Asked<'_> {
         };
         let mut view = self.service_view(frontend, dst.ip(), &candidates, node);
         let mut cases: Vec<Case> = Vec::new();
-        for backend in &candidates {
+        for backend in candidates.iter().take(WALKS_MAX) {
             let leading = self.scene.fabric.source_port_to(&probe, frontend, (backend.addr, backend.port));
             // Without such a port, which takes very many backends, no client meets that one either.
             let Some(port) = leading else { continue };
@@ -282,7 +288,7 @@ impl Asked<'_> {
             let walk = if own { None } else { self.scene.fabric.walk(&probe) };
             self.case(dst, candidate, story::of_relay(self, node, dst, backend, &probe, walk.as_ref(), frontend))
         };
-        candidates.iter().map(to).collect()
+        candidates.iter().take(WALKS_MAX).map(to).collect()
     }
 
     fn service_view(

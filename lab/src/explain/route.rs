@@ -152,8 +152,8 @@ impl Scene {
             || self.service_cidrs.iter().any(|cidr| cidr.contains(&addr))
     }
 
-    /// The node where packets from outside enter if nobody says: the one that has the address; for a Service's address the
-    /// first by name that would announce it; else the first.
+    /// The node where packets from outside enter if nobody says: the one that has the address; the one that announces a load
+    /// balancer's while all nodes live; else the first ready one that serves it, in order of names.
     fn entry_of(&self, dst: IpAddr, (protocol, port): (Protocol, u16)) -> NodeIndex {
         let tables = &self.tables;
         let of_owner = match tables.owner(dst) {
@@ -162,7 +162,8 @@ impl Scene {
             None => None,
         };
         let nodes = || (0..tables.nodes.len() as u32).map(NodeIndex);
-        let announcer = || {
+        let announcer = || control::announce::announcer(tables, dst).and_then(|name| tables.find_node(&name));
+        let serving = || {
             let frontend = tables.find_service(dst, protocol, port)?;
             let local = tables.service_entry(frontend.service).external_policy == TrafficPolicy::Local
                 && frontend.kind != FrontendKind::ClusterIp;
@@ -173,6 +174,6 @@ impl Scene {
             let ready = |node: &NodeIndex| tables.node(*node).ready;
             nodes().find(|node| ready(node) && serves(node)).or_else(|| nodes().find(serves))
         };
-        of_owner.or_else(announcer).unwrap_or(NodeIndex(0))
+        of_owner.or_else(announcer).or_else(serving).unwrap_or(NodeIndex(0))
     }
 }

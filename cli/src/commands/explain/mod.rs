@@ -31,8 +31,8 @@ host and port.
 
 Whether somebody listens at the destination is not judged. A pod that only an EndpointSlice tells of is taken to be there; with
 --lab nothing is taken for granted. What the manifests leave open (nodes, addresses, the pods of a Deployment) is filled in as in
-a lab. Packets from outside enter at the node that has the address, else at the first ready one that serves it; --node says
-another.
+a lab. Packets from outside enter at the node that has the address or would announce it, else at the first ready one that
+serves it; --node says another.
 
 For a Service with several backends the first that is not reached is told, else the first; --each tells all.
 Exit codes: 0 delivered or external, 1 denied, rejected, dropped or unresolved, 2 bad usage or bad input.")]
