@@ -4,7 +4,7 @@
 //! In: one flow in one direction, the tables that judge it, the objects that they were compiled from. Out: the verdict of
 //! the tables with its reason. The objects only give words: they are read as they were written, rule by rule, which is far
 //! too slow for traffic. Nearest is the rule whose peers match and whose ports do not, then the one whose ports match and
-//! whose peers do not, then any other; of equals the first.
+//! whose peers do not, then any other, then a policy without rules; of equals the first.
 
 mod words;
 
@@ -64,6 +64,7 @@ pub fn judge(
 /// How near a rule came to allow a flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Nearness {
+    NoRule,
     Neither,
     Ports,
     Peers,
@@ -116,7 +117,7 @@ impl Flow<'_> {
         let rules = rules(policy, self.direction);
         if rules.is_empty() {
             let text = format!("{namespace}/{name} spec.{list}: there is no rule, so nothing is allowed");
-            return vec![(Nearness::Neither, text)];
+            return vec![(Nearness::NoRule, text)];
         }
         let peers_field = if self.direction == Direction::ToPod { "from" } else { "to" };
         let failure = |(index, (peers, ports)): (usize, &Rule<'_>)| {

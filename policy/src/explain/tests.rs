@@ -96,6 +96,22 @@ fn a_peer_that_does_not_match_is_told_with_its_labels() {
 }
 
 #[test]
+fn a_rule_that_fails_is_nearer_than_a_policy_without_rules() {
+    let default_deny = "{podSelector: {}}\n---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: q, namespace: \
+                        shop}\nspec: {podSelector: {}, ingress: [{ports: [{port: 80}]}]}";
+    let policy = format!(
+        "{CLUSTER}apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p, namespace: shop}}\nspec: {default_deny}\n"
+    );
+    let (cluster, _) = Cluster::from_objects(parse("test.yaml", &policy).objects);
+    let tables = compile_all(&cluster);
+    let subject = tables.find_pod("shop", "db").unwrap();
+    let flow = ("10.244.1.3".parse().unwrap(), Protocol::TCP, 81);
+    let reasoned = judge(&cluster, &tables, Direction::ToPod, subject, flow);
+    assert_eq!(reasoned.policies, ["shop/p", "shop/q"]);
+    assert_eq!(reasoned.rule.as_deref(), Some("shop/q spec.ingress[0].ports: TCP 81 is not in [TCP 80]"));
+}
+
+#[test]
 fn a_rule_that_fails_twice_says_both() {
     let spec =
         "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: api}}}], ports: [{port: http}]}]}";
