@@ -1,8 +1,8 @@
 //! A cluster's objects, by kind and name, as one state of intent.
 //!
 //! In: objects from any source. Out: typed maps in a fixed order, so that whatever is compiled from them is the same on
-//! every node. They hold what compiling needs and no more: EndpointSlices in a compact form ([`Slice`]), of Deployments and
-//! the like nothing. An object that is defined twice stays as it was defined first; of two objects that claim one address
+//! every node. They hold what compiling needs and no more: Pods and EndpointSlices in a compact form
+//! ([`Pod`], [`Slice`]), of Deployments and the like nothing. An object that is defined twice stays as it was defined first; of two objects that claim one address
 //! the first keeps it; the other is refused alone, as a [`Problem`] that names both files.
 //!
 //! [`Definitions`] keeps a cluster up to date file by file, at a cost that depends on what changed;
@@ -10,13 +10,15 @@
 
 mod claims;
 mod definitions;
+mod pod;
 mod slice;
 
 pub use definitions::{Definition, Definitions, Delta, FileChange};
+pub use pod::Pod;
 pub use slice::{Endpoint, Hints, Slice, SlicePort};
 
 use crate::objects::{Kind, Object, Problem, Source, Sourced};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -87,7 +89,7 @@ impl Item {
         match object {
             Object::Namespace(object) => Item::Namespace(object.clone()),
             Object::Node(object) => Item::Node(object.clone()),
-            Object::Pod(object) => Item::Pod(object.clone()),
+            Object::Pod(object) => Item::Pod(Arc::new(Pod::from(&**object))),
             Object::Service(object) => Item::Service(object.clone()),
             Object::EndpointSlice(object) => Item::EndpointSlice(Arc::new(Slice::from(&**object))),
             Object::NetworkPolicy(object) => Item::NetworkPolicy(object.clone()),

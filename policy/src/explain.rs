@@ -161,8 +161,8 @@ impl Flow<'_> {
         let Some(Owner::Pod(pod)) = self.tables.owner(self.peer) else { return None };
         let pod = self.tables.pod(pod);
         let key = (pod.namespace.clone(), pod.name.clone());
-        let labels = self.cluster.pods.get(&key).and_then(|sourced| sourced.object.metadata.labels.clone());
-        Some((key.0.to_string(), labels.unwrap_or_default()))
+        let labels = self.cluster.pods.get(&key).into_iter().flat_map(|sourced| &sourced.object.labels);
+        Some((key.0.to_string(), labels.map(|(key, value)| (key.to_string(), value.to_string())).collect()))
     }
 
     fn namespace_labels(&self, name: &str) -> BTreeMap<String, String> {

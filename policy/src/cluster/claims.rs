@@ -10,7 +10,7 @@ use super::definitions::{Id, Name};
 use crate::objects::{Kind, Source};
 use crate::tables::gateway;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Service};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
@@ -50,8 +50,10 @@ impl Wish {
                 addresses.extend(cidrs.iter().copied().map(gateway));
                 Some(Wish { field: "status.addresses", addresses, cidrs })
             }
-            Item::Pod(pod) if claims_nothing(pod) => None,
-            Item::Pod(pod) => Some(Wish { field: "status.podIPs", addresses: pod_addresses(pod), cidrs: Vec::new() }),
+            Item::Pod(pod) if pod.host_network || pod.ended => None,
+            Item::Pod(pod) => {
+                Some(Wish { field: "status.podIPs", addresses: pod.addresses.to_vec(), cidrs: Vec::new() })
+            }
             Item::Service(service) => {
                 Some(Wish { field: "spec.clusterIPs", addresses: cluster_ips(service), cidrs: Vec::new() })
             }
@@ -155,21 +157,7 @@ fn name((holder, source): (&Name, &Source)) -> String {
     format!("{} in {file} (document {document})", holder.reference())
 }
 
-fn claims_nothing(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
-    host_network || matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 // Fields that do not parse claim nothing: validation has refused their objects.
-
-fn pod_addresses(pod: &Pod) -> Vec<IpAddr> {
-    let Some(status) = &pod.status else { return Vec::new() };
-    match &status.pod_ips {
-        Some(listed) => listed.iter().filter_map(|entry| entry.ip.parse().ok()).collect(),
-        None => status.pod_ip.iter().filter_map(|text| text.parse().ok()).collect(),
-    }
-}
 
 fn node_addresses(node: &Node) -> Vec<IpAddr> {
     let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());

@@ -4,7 +4,7 @@
 //! identities that no peer tells apart become one class, so a wide peer (all namespaces) costs a rule set as little as a
 //! narrow one; and a rule set is built once for all pods that the same policies select.
 
-use super::pods::{is_terminal, protocol};
+use super::pods::protocol;
 use crate::cluster::Cluster;
 use crate::objects::{ObjectRef, Problem, Severity, closed_rules};
 use crate::rules::{AddressRules, Block};
@@ -245,11 +245,11 @@ impl Groups {
             namespace_labels: BTreeMap::new(),
         };
         for ((namespace, _), sourced) in &cluster.pods {
-            if is_terminal(&sourced.object) {
+            if sourced.object.ended {
                 continue;
             }
-            let labels = sourced.object.metadata.labels.iter().flatten();
-            let read = labels.filter(|(key, _)| keys.contains(key.as_str())).map(|(key, value)| (&**key, &**value));
+            let labels = sourced.object.labels.iter();
+            let read = labels.filter(|(key, _)| keys.contains(&**key)).map(|(key, value)| (&**key, &**value));
             let read: Vec<(&str, &str)> = read.collect();
             let identity = *numbers.entry((&**namespace, read)).or_insert_with_key(|(namespace, read)| {
                 let identity = Identity(groups.groups.len() as u32);

@@ -235,7 +235,10 @@ fn s25_each_kind_of_change_costs_its_own_section() {
         Work { policies: true, ..Work::default() }
     );
     let pods = Work { nodes: true, pods: true, services: 0, assembled: true, policies: true };
-    assert_eq!(work(change("pod.yaml", &document(&(1, 1, [0, 0, 3])))), pods);
+    let pod = document(&(1, 1, [0, 0, 3]));
+    assert_eq!(work(change("pod.yaml", &pod)), pods);
+    let restarted = pod.replace("status: {", "status: {hostIP: 172.30.0.10, containerStatuses: [], ");
+    assert_eq!(work(change("pod.yaml", &restarted)), Work::default(), "that is nothing to the network");
     let ready = document(&(0, 1, [1, 6, 1]));
     assert_eq!(
         work(change("(0, 1, [1, 2, 1])", &ready)),

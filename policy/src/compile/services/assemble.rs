@@ -45,7 +45,9 @@ pub(crate) fn assemble<'a>(
     tables.virtual_addresses = Arc::default();
     tables.node_ports = Arc::default();
     // Without a time of creation comes after all with one.
-    placed.sort_by_key(|(service, index)| (service.created.is_none(), service.created.clone(), *index));
+    placed.sort_by(|(one, at), (other, other_at)| {
+        (one.created.is_none(), &one.created, at).cmp(&(other.created.is_none(), &other.created, other_at))
+    });
     for kind in [FrontendKind::ClusterIp, FrontendKind::LoadBalancer, FrontendKind::ExternalIp] {
         for (service, index) in &placed {
             claim_addresses(kind, service, *index, tables, problems);
