@@ -16,7 +16,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use switch::{DropReason, UNRESOLVED_MAC};
 use wire::ethernet::ETHERNET_HEADER_BYTES;
-use wire::{EtherType, Ethernet, Frame, Instant, MacAddr, Offload, SegmentPlan, VIRTIO_HEADER_BYTES, edit};
+use wire::{
+    EtherType, Ethernet, Frame, Instant, MacAddr, Offload, Packet, SegmentPlan, VIRTIO_HEADER_BYTES, checksum, edit,
+};
 
 /// Interfaces that an uplink may have: the node's addresses are one per family.
 pub(crate) const INTERFACES_MAX: usize = 4;
@@ -154,6 +156,7 @@ impl Uplink {
     fn answer(&mut self, asker: MacAddr, frame: &mut Frame, scratch: &mut Vec<u8>) -> Result<(), DropReason> {
         let interface = self.interfaces.get(self.last).ok_or(DropReason::DeviceGone)?;
         edit::set_macs(frame, asker, interface.mac);
+        name_mac(frame, interface.mac);
         self.tx_frames += 1;
         write(&interface.socket, frame, scratch)
     }
@@ -207,6 +210,23 @@ fn for_each_segment(
     Ok(())
 }
 
+/// Has an ARP or neighbor discovery answer name `mac`: the switch knows one MAC for all interfaces of the uplink.
+fn name_mac(frame: &mut Frame, mac: MacAddr) {
+    const ARP_SENDER: usize = ETHERNET_HEADER_BYTES + 8;
+    // Behind the IPv6 header, the advertisement with its target, and the option's type and length (RFC 4861 §4.4, §4.6.1).
+    const ADVERTISED: usize = ETHERNET_HEADER_BYTES + 40 + 24 + 2;
+    let bytes = frame.bytes_mut();
+    let is_arp = Ethernet::check(bytes).is_ok_and(|ethernet| ethernet.ethertype == EtherType::ARP);
+    let at = if is_arp { ARP_SENDER } else { ADVERTISED };
+    match bytes.get_mut(at..at + 6) {
+        Some(named) if *named != mac.0 => named.copy_from_slice(&mac.0),
+        _ => return,
+    }
+    if !is_arp && let Ok(packet) = Packet::check(bytes) {
+        checksum::write_full(bytes, &packet);
+    }
+}
+
 /// Where a packet goes, by its header alone.
 fn destination(bytes: &[u8], ethertype: EtherType) -> Option<IpAddr> {
     let ip = bytes.get(ETHERNET_HEADER_BYTES..)?;
@@ -230,4 +250,25 @@ fn check(result: io::Result<usize>) -> Result<(), DropReason> {
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => DropReason::NoRoute,
         _ => DropReason::DeviceGone,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::{ArpPacket, NeighborMessage, build};
+
+    #[test]
+    fn answers_name_the_mac_of_the_interface_that_they_leave_through() {
+        let (first, second) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+        let (v4, v6) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let mut arp = Frame::from_bytes(&build::arp_announcement(first, v4));
+        name_mac(&mut arp, second);
+        assert_eq!(ArpPacket::check(arp.bytes()).unwrap().sender_mac, second);
+        let mut neighbor = Frame::from_bytes(&build::neighbor_announcement(first, v6));
+        name_mac(&mut neighbor, second);
+        let packet = Packet::check(neighbor.bytes()).unwrap();
+        // The check includes the checksum.
+        let message = NeighborMessage::check(neighbor.bytes(), &packet).unwrap();
+        assert_eq!(message, Some(NeighborMessage::Advertisement { target: v6, target_mac: Some(second) }));
+    }
 }
