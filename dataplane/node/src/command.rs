@@ -31,6 +31,8 @@ pub(crate) enum Command {
     ForgetNextHops,
     /// The uplink may use these source ports.
     GrantSourcePorts(SourcePool, RangeInclusive<u16>),
+    /// Whether more may follow.
+    SourcePortsGrow(SourcePool, bool),
     /// Stop serving a port and close its device, which removes the interface.
     RemovePort(PortId, Sender<()>),
     /// Judge by these tables; answers with the old ones, to be freed by the asker.

@@ -83,6 +83,7 @@ drop_reasons! {
     DeniedByIngressPolicy => "denied-by-ingress-policy", "No ingress rule of the policies that select the receiver allows it.";
     FlowTableFull => "flow-table-full", "The port holds its maximum of flows and none of them is idle.";
     NoSourcePort => "no-source-port", "No source port was found that keeps a translated flow apart from the others.";
+    SourcePortsAwaited => "source-ports-awaited", "Every source port that this node holds is in use for the destination, and more are being claimed: the sender tries again.";
     SourcePortsExhausted => "source-ports-exhausted", "Every source port that this node has for the destination is in use by another flow.";
     BackendGone => "backend-gone", "The backend of the flow is no longer listed.";
     NoLocalEndpoint => "no-local-endpoint", "Traffic policy Local keeps the flow to a node on which the Service has no endpoint.";

@@ -152,8 +152,11 @@ pub(crate) fn plan(
     let src = match source {
         Source::Leased(own) if original.src_port != 0 => {
             let answers = FlowKey::new(original.protocol, target.addr, target.port, own, 0);
-            let leased = flows.lease(now, original, answers).ok_or(DropReason::SourcePortsExhausted)?;
-            return Ok((leased, true));
+            return match flows.lease(now, original, answers) {
+                Some(leased) => Ok((leased, true)),
+                None if flows.source_ports.is_growing(&answers) => Err(DropReason::SourcePortsAwaited),
+                None => Err(DropReason::SourcePortsExhausted),
+            };
         }
         Source::Leased(addr) | Source::Address(addr) | Source::Shared(addr) => addr,
     };

@@ -132,11 +132,13 @@ struct Granted {
     /// Whether more are wanted, and whether the shell knows.
     wanted: bool,
     told: bool,
+    /// The shell will grant more when it is told.
+    grows: bool,
 }
 
 impl Granted {
     fn new(pool: SourcePool) -> Granted {
-        let mut granted = Granted { pool, ports: Bitmap::empty(), len: 0, wanted: false, told: false };
+        let mut granted = Granted { pool, ports: Bitmap::empty(), len: 0, wanted: false, told: false, grows: false };
         if !pool.protocol.has_ports() {
             // Echo identifiers. Zero is not told apart from none.
             granted.grant(1..=u16::MAX);
@@ -179,6 +181,17 @@ impl SourcePorts {
     /// Adds `ports` to a pool.
     pub(crate) fn grant(&mut self, pool: SourcePool, ports: RangeInclusive<u16>) {
         self.pool_mut(pool).grant(ports);
+    }
+
+    /// Notes whether more can be granted to a pool.
+    pub(crate) fn set_growing(&mut self, pool: SourcePool, grows: bool) {
+        self.pool_mut(pool).grows = grows;
+    }
+
+    /// Whether the pool of a flow with answers `reply` will have more.
+    pub(crate) fn is_growing(&self, reply: &FlowKey) -> bool {
+        let pool = pool_of(reply);
+        self.granted.iter().any(|granted| granted.pool == pool && granted.grows)
     }
 
     /// Whether packets with `key` go to a port that may be given out.

@@ -216,6 +216,14 @@ impl Switch {
         }
     }
 
+    /// Whether more source ports will be granted to `pool` when it wants them. Meanwhile flows that find none are dropped, as their
+    /// senders try again; without, they are refused at once.
+    pub fn set_source_ports_growing(&mut self, pool: SourcePool, grows: bool) {
+        if let Some(uplink) = self.uplink() {
+            uplink.flows.source_ports.set_growing(pool, grows);
+        }
+    }
+
     /// A pool that will soon have no port left for some destination, or has none. Each is told once, and again only after a
     /// grant to it. Cheap enough to be asked every turn.
     pub fn take_wanted_source_ports(&mut self) -> Option<SourcePool> {

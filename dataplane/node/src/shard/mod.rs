@@ -454,6 +454,7 @@ impl Shard {
                     }
                 }
                 Command::GrantSourcePorts(pool, ports) => self.switch.grant_source_ports(pool, ports),
+                Command::SourcePortsGrow(pool, grow) => self.switch.set_source_ports_growing(pool, grow),
                 Command::SetTables(tables, reply) => {
                     self.tunnel.set_peers(&tables.peers, self.switch.config().vxlan_port);
                     let _ = reply.send(self.switch.set_tables(tables));

@@ -26,7 +26,7 @@ use wire::Protocol;
 /// milliseconds of the fastest opener. The kernel spends 7 MiB on those of both protocols.
 const FIRST: usize = 512;
 
-/// Ports claimed at a time, some milliseconds of work.
+/// Ports claimed at a time at first, some milliseconds of work; a quarter of what there is later.
 const BATCH: usize = 256;
 
 /// Ports of the kernel's own range that are left to the node's processes.
@@ -62,6 +62,8 @@ pub(crate) struct SourcePorts {
     len: usize,
     /// All but the last one are full.
     holders: Vec<Holder>,
+    /// There is no more to be had.
+    is_final: bool,
     /// Ports still to be claimed of those that are wanted.
     wanted: usize,
 }
@@ -96,7 +98,7 @@ impl SourcePorts {
     /// Nothing held yet.
     pub(crate) fn new(protocol: Protocol, mut candidates: Vec<u16>) -> SourcePorts {
         candidates.reverse();
-        SourcePorts { protocol, candidates, len: 0, holders: Vec::new(), wanted: 0 }
+        SourcePorts { protocol, candidates, len: 0, holders: Vec::new(), is_final: false, wanted: 0 }
     }
 
     /// Notes that the switch wants more: as many again as there are.
@@ -111,6 +113,11 @@ impl SourcePorts {
         self.wanted > 0 && !self.candidates.is_empty()
     }
 
+    /// Whether no more can be claimed: all ports are held, or the machine gives no more sockets.
+    pub(crate) fn is_final(&self) -> bool {
+        self.is_final
+    }
+
     /// How many are held.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -118,7 +125,8 @@ impl SourcePorts {
 
     /// Claims at most a batch; gives the ports that were claimed.
     pub(crate) fn claim(&mut self) -> Vec<u16> {
-        let batch = BATCH.min(self.wanted).min(self.candidates.len());
+        // A large pool is used fast, and each batch costs two switches of threads.
+        let batch = BATCH.max(self.len / 4).min(self.wanted).min(self.candidates.len());
         let mut order = self.candidates.split_off(self.candidates.len() - batch);
         let mut held = Vec::new();
         // Twice: where the thread in use has no more room, a fresh one has.
@@ -140,10 +148,11 @@ impl SourcePorts {
         self.len += held.len();
         self.wanted -= held.len();
         if held.is_empty() && !order.is_empty() {
-            // There is no more to be had, or not now.
             self.wanted = 0;
+            self.is_final = true;
         }
         self.candidates.extend(order);
+        self.is_final |= self.candidates.is_empty();
         held
     }
 }

@@ -86,3 +86,15 @@ fn echo_identifiers_need_no_grant_and_an_own_one_is_kept() {
     assert_eq!(ports.lease(&reply, 0), Some(1));
     assert_eq!(ports.take_wanted(), None);
 }
+
+#[test]
+fn a_pool_grows_while_the_shell_says_so() {
+    let mut ports = granted(1_000..=1_000);
+    assert!(!ports.is_growing(&reply(2, 0)));
+    ports.set_growing(TCP, true);
+    assert!(ports.is_growing(&reply(2, 0)));
+    let other = FlowKey::new(Protocol::UDP, reply(2, 0).src(), 53, reply(2, 0).dst(), 0);
+    assert!(!ports.is_growing(&other));
+    ports.set_growing(TCP, false);
+    assert!(!ports.is_growing(&reply(2, 0)));
+}

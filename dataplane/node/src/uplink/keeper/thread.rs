@@ -201,6 +201,7 @@ impl Thread {
                 }
                 Request::Begin(reply) => {
                     self.grant_sctp();
+                    self.let_source_ports_grow();
                     self.source_ports.iter_mut().for_each(SourcePorts::want_more);
                     self.claim_source_ports();
                     let _ = reply.send(());
@@ -392,6 +393,14 @@ impl Thread {
         }
     }
 
+    fn let_source_ports_grow(&self) {
+        for protocol in [Protocol::TCP, Protocol::UDP] {
+            for is_ipv4 in [true, false] {
+                self.shard.tell(Command::SourcePortsGrow(SourcePool { protocol, is_ipv4 }, true));
+            }
+        }
+    }
+
     /// Claims a batch of source ports, if more are wanted, and grants them.
     fn claim_source_ports(&mut self) {
         for which in 0..2 {
@@ -399,6 +408,11 @@ impl Thread {
                 continue;
             }
             let claimed = self.source_ports[which].claim();
+            let protocol = [Protocol::TCP, Protocol::UDP][which];
+            let pools = [true, false].map(|is_ipv4| SourcePool { protocol, is_ipv4 });
+            if self.source_ports[which].is_final() {
+                pools.into_iter().for_each(|pool| self.shard.tell(Command::SourcePortsGrow(pool, false)));
+            }
             if claimed.is_empty() {
                 continue;
             }
@@ -406,10 +420,8 @@ impl Thread {
             add_ranges(&mut self.source_ranges[which], &ranges);
             // Granted when their answers are let through, not before.
             self.set_filter();
-            let protocol = [Protocol::TCP, Protocol::UDP][which];
             for range in ranges {
-                for is_ipv4 in [true, false] {
-                    let pool = SourcePool { protocol, is_ipv4 };
+                for pool in pools {
                     self.shard.tell(Command::GrantSourcePorts(pool, range.clone()));
                 }
             }
