@@ -109,6 +109,18 @@ fn nodes_are_asked_by_name(lab: &Lab) {
     for question in ["ports", "flows", "drops"] {
         assert!(node_json(lab, question).is_array(), "{question}");
     }
+    let services = node_json(lab, "services");
+    let service = &services[0];
+    assert_eq!(
+        (&service["namespace"], &service["name"], &service["type"]),
+        (&json!("e2e"), &json!("web"), &json!("ClusterIP"))
+    );
+    assert_eq!(service["addresses"][0]["address"], "10.96.0.80");
+    let backends = service["ports"][0]["backends"].as_array().expect("backends");
+    assert!(backends.iter().all(|backend| backend["state"] == "ready"), "{service:#}");
+    assert_eq!(backends.iter().filter(|backend| backend["local"] == true).count(), 1, "{service:#}");
+    let shown = stdout(podplane(&["services", "--lab", &lab.name, "--node", "node1"]));
+    assert!(shown.starts_with("SERVICE") && shown.contains("e2e/near") && shown.contains("node1 (here)"), "{shown}");
     let output = node_query(lab, "status", "node9");
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("node:node1, node:node2"), "{}", text(&output.stderr));
