@@ -13,6 +13,9 @@ use wire::{Frame, Instant};
 /// Clients use ports from here up, servers those below: so who opened a conversation can be told from its ports.
 pub(super) const CLIENT_PORTS_START: u16 = 32_768;
 
+/// Client ports that a place uses before it comes to those of the next one.
+const CLIENTS_PER_PLACE: usize = 251;
+
 /// A pod or a node's own stack.
 pub(super) struct Attached {
     pub(super) place: Place,
@@ -55,6 +58,13 @@ impl Attached {
             udp,
             clients_made: 0,
         }
+    }
+
+    /// Lets the client ports of the place that was attached as number `index` begin elsewhere than those of another: a pod with the
+    /// address of one that is gone would meet the connections which that one left behind at servers, and smoltcp's do not answer
+    /// an opener that begins anew.
+    pub(super) fn spread_client_ports(&mut self, index: usize) {
+        self.clients_made = (index * CLIENTS_PER_PLACE % usize::from(u16::MAX - CLIENT_PORTS_START)) as u16;
     }
 
     /// A client port that was not used for a long time.

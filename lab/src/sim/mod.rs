@@ -67,6 +67,8 @@ pub struct SimConfig {
     pub network: LabNetwork,
     /// Whether stacks leave segmentation and checksums to others, as a kernel does on an offloading TAP.
     pub offload: bool,
+    /// Whether every node has an uplink, and [`Place::World`] is outside.
+    pub world: bool,
 }
 
 impl Default for SimConfig {
@@ -79,6 +81,7 @@ impl Default for SimConfig {
             flows_per_port_max: 4_096,
             network: LabNetwork::default(),
             offload: true,
+            world: false,
         }
     }
 }
@@ -95,6 +98,8 @@ pub enum Place {
     },
     /// A node's own stack behind its host port.
     Node(String),
+    /// The host outside the cluster, on the underlay with all nodes. What lies between it and them loses nothing.
+    World,
 }
 
 impl Place {
@@ -109,6 +114,7 @@ impl fmt::Display for Place {
         match self {
             Place::Pod { namespace, name } => write!(f, "{namespace}/{name}"),
             Place::Node(name) => write!(f, "node:{name}"),
+            Place::World => f.write_str("world"),
         }
     }
 }
@@ -134,6 +140,22 @@ pub struct Delivery<'a> {
     /// Whether the switch itself made it (ICMP errors, resets, ARP), instead of forwarding it.
     pub is_answer: bool,
 }
+
+/// A frame at the moment when a place gives it to a switch.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    /// Virtual time.
+    pub at: Instant,
+    /// Who sends it.
+    pub from: &'a Place,
+    /// The node that it enters.
+    pub node: &'a str,
+    /// The frame.
+    pub frame: &'a Frame,
+}
+
+/// Looks at everything that is sent.
+pub type SendObserver = Box<dyn FnMut(&Sending<'_>)>;
 
 /// Looks at every delivery; what it returns is kept as a violation ([`Sim::violations`]).
 pub type Observer = Box<dyn FnMut(&Delivery<'_>) -> Result<(), String>>;
@@ -164,6 +186,7 @@ pub struct Sim {
     captures: BTreeMap<CapturePoint, Capture>,
     tasks: Vec<Report>,
     observer: Option<Observer>,
+    send_observer: Option<SendObserver>,
     violations: Vec<String>,
     scenario: scenario::State,
 }
@@ -184,6 +207,7 @@ impl Sim {
             captures: BTreeMap::new(),
             tasks: Vec::new(),
             observer: None,
+            send_observer: None,
             violations: Vec::new(),
             scenario: scenario::State::default(),
         }
@@ -249,6 +273,11 @@ impl Sim {
     /// Lets `observer` look at every delivery.
     pub fn observe(&mut self, observer: Observer) {
         self.observer = Some(observer);
+    }
+
+    /// Lets `observer` look at every frame that a place sends.
+    pub fn observe_sent(&mut self, observer: SendObserver) {
+        self.send_observer = Some(observer);
     }
 
     /// What the observer and the simulator's own checks objected to.

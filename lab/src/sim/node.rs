@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
-use switch::{DropReason, PortId, ShardId, Switch, SwitchConfig};
+use switch::{DropReason, PortConfig, PortId, PortKind, ShardId, Switch, SwitchConfig};
 use wire::{Frame, Instant, MacAddr, merge_received};
 
 /// Datagrams that the kernel joins to one buffer at most (UDP_GRO), and the buffer's size.
@@ -49,6 +49,8 @@ pub(super) struct Node {
     pub(super) inbox: Vec<Vec<u8>>,
     /// When each shard is to look at what it holds, as far as that is planned.
     pub(super) due: Vec<Option<Instant>>,
+    /// Shard and number of the port to the outside.
+    pub(super) uplink: Option<(ShardId, PortId)>,
     ports_made: u32,
 }
 
@@ -71,7 +73,7 @@ impl Node {
                 seed: config.seed,
                 flows_per_port_max: config.flows_per_port_max,
                 uplink_flows_max: config.flows_per_port_max,
-                service_cidrs: Vec::new(),
+                service_cidrs: config.network.services.clone(),
                 non_masquerade: Vec::new(),
                 masquerade_all: false,
             })
@@ -89,6 +91,7 @@ impl Node {
             kernel: KernelCounters::default(),
             inbox: Vec::new(),
             due: vec![None; usize::from(config.shards.max(1))],
+            uplink: None,
             ports_made: 0,
         }
     }
@@ -98,6 +101,16 @@ impl Node {
         self.ports_made += 1;
         let shard = self.ports_made as usize % self.shards.len();
         (PortId(self.ports_made), ShardId(shard as u16))
+    }
+
+    /// Adds the port to the outside, on the host port's `shard`. No source ports are granted: nothing is translated on its way out.
+    pub(super) fn add_uplink(&mut self, shard: ShardId, mac: MacAddr, mtu: u16) -> PortId {
+        self.ports_made += 1;
+        let id = PortId(self.ports_made);
+        let addresses = self.underlay.clone();
+        self.uplink = Some((shard, id));
+        self.switch(shard).add_port(PortConfig { id, kind: PortKind::Uplink, mac, addresses, mtu });
+        id
     }
 
     pub(super) fn switch(&mut self, shard: ShardId) -> &mut Switch {
@@ -111,7 +124,7 @@ impl Node {
         local: HashMap<IpAddr, (ShardId, PortId)>,
         host: Option<(ShardId, PortId)>,
     ) {
-        let attached = switch::Attached { pods: Arc::new(local), host, ..Default::default() };
+        let attached = switch::Attached { pods: Arc::new(local), host, uplink: self.uplink, ..Default::default() };
         let tables = Arc::new(switch::Tables::new(&self.name, policy.clone(), attached));
         for shard in &mut self.shards {
             shard.set_tables(tables.clone());

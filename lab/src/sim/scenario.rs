@@ -142,12 +142,29 @@ impl Sim {
         let addresses = node.underlay.iter().chain(&node.gateways).copied().collect();
         let config = PortConfig { id: port, kind: PortKind::Host, mac, addresses, mtu: node.pod_mtu };
         node.switch(shard).add_port(config);
-        let stack = self.stack_config(mac, own, gateways, node.pod_mtu);
+        let uplink = self.config.world.then(|| node.add_uplink(shard, mac, self.config.underlay_mtu));
+        let stack = self.stack_config(Some(mac), own, gateways, node.pod_mtu);
         for shard in 0..node.shards.len() {
             self.events.push(self.now, Event::Expire(id, ShardId(shard as u16)));
         }
         self.nodes.push(node);
         self.attach(Attached::new(place, id, (port, shard), &stack, &[]));
+        if let Some(port) = uplink {
+            self.add_world(id, (port, shard));
+        }
+    }
+
+    /// The world is behind the uplink of every node: one stack, made with the first of them.
+    fn add_world(&mut self, id: NodeId, (port, shard): (PortId, ShardId)) {
+        if let Some(world) = self.places.get(&Place::World) {
+            self.nodes[id.0].ports.insert(port, *world);
+            return;
+        }
+        let own = self.config.network.world_addresses().into_iter();
+        let own: Vec<IpNet> = own.map(|addr| with_prefix(addr, UNDERLAY_PREFIX_LENS)).collect();
+        let gateways = own.iter().map(control::ipam::gateway).collect();
+        let stack = self.stack_config(None, own, gateways, self.config.underlay_mtu);
+        self.attach(Attached::new(Place::World, id, (port, shard), &stack, &[]));
     }
 
     fn attach_pod(&mut self, place: &Place, pod: &PodSpec, id: NodeId) {
@@ -163,16 +180,23 @@ impl Sim {
             with_prefix(*addr, (len, len))
         });
         let own = own.collect();
-        let stack = self.stack_config(mac, own, gateways, mtu);
+        let stack = self.stack_config(Some(mac), own, gateways, mtu);
         self.attach(Attached::new(place.clone(), id, (port, shard), &stack, &pod.listen));
     }
 
-    fn stack_config(&mut self, mac: MacAddr, addresses: Vec<IpNet>, gateways: Vec<IpAddr>, mtu: u16) -> StackConfig {
+    fn stack_config(
+        &mut self,
+        mac: Option<MacAddr>,
+        addresses: Vec<IpNet>,
+        gateways: Vec<IpAddr>,
+        mtu: u16,
+    ) -> StackConfig {
         StackConfig { mac, addresses, gateways, mtu, seed: self.random.next(), offload: self.config.offload }
     }
 
-    fn attach(&mut self, attached: Attached) {
+    fn attach(&mut self, mut attached: Attached) {
         let id = AttachedId(self.attached.len());
+        attached.spread_client_ports(id.0);
         self.nodes[attached.node.0].ports.insert(attached.port, id);
         self.places.insert(attached.place.clone(), id);
         self.attached.push(Some(attached));
@@ -192,6 +216,7 @@ impl Sim {
         for attached in self.attached.iter().flatten().filter(|attached| attached.node == id) {
             match attached.place {
                 Place::Node(_) => host = Some((attached.shard, attached.port)),
+                Place::World => {}
                 Place::Pod { .. } => {
                     local.extend(attached.addresses.iter().map(|addr| (*addr, (attached.shard, attached.port))));
                 }

@@ -8,12 +8,12 @@ use ipnet::IpNet;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant as SmolInstant};
-use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use wire::{
-    Checksum, FlowKey, Frame, IcmpKind, Instant, L4, MacAddr, Merge, Offload, Packet, Piece, SegmentPlan, checksum,
-    complete_checksum,
+    Checksum, EtherType, FlowKey, Frame, IcmpKind, Instant, L4, MacAddr, Merge, Offload, Packet, Piece, SegmentPlan,
+    checksum, complete_checksum,
 };
 
 /// Frames that wait for a stack at most; a TAP's queue length.
@@ -36,6 +36,7 @@ pub(super) struct IcmpError {
 #[derive(Debug)]
 pub(super) struct QueueDevice {
     mtu: usize,
+    medium: Medium,
     receive: VecDeque<Vec<u8>>,
     transmit: Vec<Vec<u8>>,
     errors: VecDeque<IcmpError>,
@@ -43,7 +44,7 @@ pub(super) struct QueueDevice {
 }
 
 pub(super) struct Received(Vec<u8>);
-pub(super) struct Transmit<'a>(&'a mut Vec<Vec<u8>>);
+pub(super) struct Transmit<'a>(&'a mut Vec<Vec<u8>>, Medium);
 
 impl RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -53,11 +54,22 @@ impl RxToken for Received {
 
 impl TxToken for Transmit<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
+        let start = header_len(self.1);
+        let mut frame = vec![0; start + len];
+        let result = f(&mut frame[start..]);
+        if self.1 == Medium::Ip {
+            // MAC addresses are not looked at outside.
+            let ethertype = if frame[start] >> 4 == 4 { EtherType::IPV4 } else { EtherType::IPV6 };
+            frame[12..14].copy_from_slice(&ethertype.0.to_be_bytes());
+        }
         self.0.push(frame);
         result
     }
+}
+
+/// Bytes of the Ethernet header that a stack on `medium` does not write and read itself: those on the outside resolve no next hop.
+fn header_len(medium: Medium) -> usize {
+    if medium == Medium::Ip { 14 } else { 0 }
 }
 
 impl Device for QueueDevice {
@@ -65,17 +77,18 @@ impl Device for QueueDevice {
     type TxToken<'a> = Transmit<'a>;
 
     fn receive(&mut self, _: SmolInstant) -> Option<(Received, Transmit<'_>)> {
-        self.receive.pop_front().map(|frame| (Received(frame), Transmit(&mut self.transmit)))
+        let frame = self.receive.pop_front()?.split_off(header_len(self.medium));
+        Some((Received(frame), Transmit(&mut self.transmit, self.medium)))
     }
 
     fn transmit(&mut self, _: SmolInstant) -> Option<Transmit<'_>> {
-        Some(Transmit(&mut self.transmit))
+        Some(Transmit(&mut self.transmit, self.medium))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.mtu + 14;
+        capabilities.medium = self.medium;
+        capabilities.max_transmission_unit = self.mtu + 14 - header_len(self.medium);
         capabilities
     }
 }
@@ -83,7 +96,8 @@ impl Device for QueueDevice {
 /// What a stack is made with.
 #[derive(Clone, Debug)]
 pub(super) struct StackConfig {
-    pub(super) mac: MacAddr,
+    /// None for a stack outside, whose next hops nobody asks for.
+    pub(super) mac: Option<MacAddr>,
     /// Own addresses with a prefix that holds the gateway: smoltcp believes an ARP reply only from its own network. A real pod's
     /// prefixes are /32 and /128; the switch answers ARP and neighbor discovery for everything, so both work.
     pub(super) addresses: Vec<IpNet>,
@@ -109,8 +123,12 @@ pub(super) fn smol_time(now: Instant) -> SmolInstant {
 impl Stack {
     pub(super) fn new(config: &StackConfig) -> Stack {
         let (receive, transmit, errors) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        let mut device = QueueDevice { mtu: usize::from(config.mtu), receive, transmit, errors, overflows: 0 };
-        let mut interface_config = Config::new(EthernetAddress(config.mac.0).into());
+        let (medium, hardware) = match config.mac {
+            Some(mac) => (Medium::Ethernet, EthernetAddress(mac.0).into()),
+            None => (Medium::Ip, HardwareAddress::Ip),
+        };
+        let mut device = QueueDevice { mtu: usize::from(config.mtu), medium, receive, transmit, errors, overflows: 0 };
+        let mut interface_config = Config::new(hardware);
         interface_config.random_seed = config.seed;
         let mut interface = Interface::new(interface_config, &mut device, SmolInstant::ZERO);
         interface.set_reassembly_timeout(REASSEMBLY_TIMEOUT);

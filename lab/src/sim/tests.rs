@@ -185,3 +185,29 @@ fn a_fragmented_datagram_arrives_and_a_removed_pod_is_gone() {
     assert_eq!(sim.probe(&pod("client"), to, ProbeProtocol::Tcp, PATIENCE).outcome, Some(Outcome::Timeout));
     settled(&sim);
 }
+
+#[test]
+fn the_world_reaches_a_node_port_of_either_node_and_the_pod_sees_its_address() {
+    let mut sim = Sim::new(SimConfig { world: true, ..SimConfig::default() });
+    let node_port = "spec: {type: NodePort, clusterIP: 10.96.0.80, ipFamilyPolicy: RequireDualStack, \
+                     selector: {app: far}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}";
+    let cluster_ip = "spec: {clusterIP: 10.96.0.80, selector: {app: far}, ports: [{port: 80, targetPort: 8080}]}";
+    let problems = sim.apply(&CLUSTER.replace(cluster_ip, node_port));
+    assert!(problems.is_empty(), "{problems:#?}");
+    for node in ["node1", "node2"] {
+        // The underlay addresses, without the gateways.
+        let addresses = sim.addresses(&Place::Node(node.to_owned()))[..2].to_vec();
+        for addr in addresses {
+            let to = SocketAddr::new(addr, 30_080);
+            let report = sim.probe(&Place::World, to, ProbeProtocol::Tcp, PATIENCE);
+            assert_eq!(
+                (report.outcome, report.server.as_deref()),
+                (Some(Outcome::Connected), Some("demo/far")),
+                "{sim}"
+            );
+            let seen = report.client.expect("the server says whom it saw").ip();
+            assert!(sim.addresses(&Place::World).contains(&seen), "{to}: {seen}");
+        }
+    }
+    settled(&sim);
+}

@@ -1,7 +1,7 @@
 //! What an event does: the stacks' turns, the frames' ways through switches and links.
 
 use super::envelope::{self, Envelope};
-use super::{AttachedId, CapturePoint, Delivery, NodeId, Place, Sim};
+use super::{AttachedId, CapturePoint, Delivery, NodeId, Place, Sending, Sim};
 use overlay::tunnel::{Outgoing, SOURCE_PORTS, source_port};
 use overlay::vxlan::VXLAN_PORT;
 use std::net::{IpAddr, SocketAddr};
@@ -87,16 +87,34 @@ impl Sim {
         let (node, shard, port, place) = (attached.node, attached.shard, attached.port, attached.place.clone());
         for mut frame in sent {
             self.record(&CapturePoint::Place(place.clone()), frame.bytes());
+            let (node, shard, port) = match place {
+                Place::World => match self.enters_at(&frame) {
+                    Some(entry) => entry,
+                    None => continue,
+                },
+                _ => (node, shard, port),
+            };
+            if let Some(observer) = &mut self.send_observer {
+                observer(&Sending { at: now, from: &place, node: &self.nodes[node.0].name, frame: &frame });
+            }
             let switch = self.nodes[node.0].switch(shard);
             let fate = match place {
                 Place::Pod { .. } => switch.from_pod(now, port, &mut frame),
                 Place::Node(_) => switch.from_host(now, port, &mut frame),
+                Place::World => switch.from_uplink(now, port, &mut frame),
             };
             self.settle(node, shard, fate, frame);
         }
         if let Some(next) = next {
             self.wake(id, next.max(now + TURN));
         }
+    }
+
+    /// The uplink of the node that a frame of the world is for.
+    fn enters_at(&self, frame: &Frame) -> Option<(NodeId, ShardId, PortId)> {
+        let dst = Packet::check(frame.bytes()).ok()?.dst;
+        let node = self.nodes.iter().position(|node| node.underlay.contains(&dst))?;
+        self.nodes[node].uplink.map(|(shard, port)| (NodeId(node), shard, port))
     }
 
     fn record(&mut self, point: &CapturePoint, frame: &[u8]) {

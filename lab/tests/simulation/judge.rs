@@ -7,7 +7,7 @@ use std::time::Duration;
 use wire::{IcmpKind, Instant, L4, Packet};
 
 /// Servers listen below, clients send from here up.
-const CLIENT_PORTS_START: u16 = 32_768;
+pub(crate) const CLIENT_PORTS_START: u16 = 32_768;
 
 /// The models that were in force, each with the time from which on.
 pub(crate) struct Judge {

@@ -6,10 +6,12 @@
 //!   does not.
 //! - Every frame has one fate, on every switch and on every link.
 //! - The same seed gives the same capture, byte for byte.
+//! - What [`churn`] says of Services whose endpoints change.
 //!
-//! `PODPLANE_SIM_SEEDS=N` runs N seeds instead of 32, `PODPLANE_SIM_SEED=S` only seed S; `PODPLANE_SIM_CAPTURE=FOLDER` has a failing seed
+//! `PODPLANE_SIM_SEEDS=N` runs N seeds instead of the default, `PODPLANE_SIM_SEED=S` only seed S; `PODPLANE_SIM_CAPTURE=FOLDER` has a failing seed
 //! leave the captures of the underlay and of every place there.
 
+mod churn;
 mod judge;
 mod model;
 mod world;
@@ -250,17 +252,17 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}: not a number")))
 }
 
-fn seeds() -> std::ops::Range<u64> {
+fn seeds(default: u64) -> std::ops::Range<u64> {
     match number("PODPLANE_SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("PODPLANE_SIM_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("PODPLANE_SIM_SEEDS").unwrap_or(default),
     }
 }
 
 #[test]
 fn what_the_model_allows_arrives_and_what_it_forbids_does_not() {
     let mut judged = 0;
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         let mut run = Run::new(seed);
         if let Err(why) = run.rounds() {
             let manifest = run.world.manifest();

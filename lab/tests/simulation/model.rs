@@ -46,15 +46,15 @@ fn labels(object: &Value) -> Labels {
     labels.iter().map(|(k, v)| (k.clone(), text(v))).collect()
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn items(value: &Value) -> &[Value] {
+pub(crate) fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn address(value: &Value) -> Option<IpAddr> {
+pub(crate) fn address(value: &Value) -> Option<IpAddr> {
     value.as_str()?.parse().ok()
 }
 
