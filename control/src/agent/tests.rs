@@ -177,3 +177,18 @@ fn the_last_tables_stay_when_the_own_node_vanishes_and_a_wrong_pod_is_refused_in
         assert!(wrong.message.contains("[10.244.1.3, "), "{wrong}");
     });
 }
+
+#[test]
+fn changes_follow_each_other_without_waiting_for_what_runs_beside_them() {
+    namespace::run(|| {
+        let mut bench = Bench::new();
+        bench.write(|_| true);
+        // Each takes milliseconds; threads of the agent wake up by themselves once a second.
+        let began = Instant::now();
+        for change in 0..10 {
+            bench.write(|object| !matches!(object, Object::NetworkPolicy(_)) || change % 2 == 1);
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert_eq!(bench.client.status().unwrap().config.epoch, 11);
+    });
+}

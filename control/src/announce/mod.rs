@@ -77,6 +77,17 @@ struct Shared {
     seen: Mutex<Announcements>,
 }
 
+impl Shared {
+    /// Tells the state of the uplink; whether it is another one than before. Nobody waits with the inbox locked: the agent puts
+    /// its tables in there.
+    fn set_uplink(&self, uplink: Result<(), String>) -> bool {
+        let mut inbox = lock(&self.inbox);
+        let is_other = inbox.uplink != uplink;
+        inbox.uplink = uplink;
+        is_other
+    }
+}
+
 /// What the heartbeats' thread is told.
 struct Inbox {
     plan: Option<Plan>,
@@ -155,10 +166,7 @@ fn announce(dataplane: &Dataplane, wins: &Receiver<BTreeSet<IpAddr>>, shared: &S
             UplinkState::Off => Err("the node runs without uplink".to_owned()),
             UplinkState::Missing(reason) => Err(format!("there is no uplink: {reason}")),
         };
-        let mut inbox = lock(&shared.inbox);
-        if inbox.uplink != uplink {
-            inbox.uplink = uplink;
-            drop(inbox);
+        if shared.set_uplink(uplink) {
             ring(wake);
         }
         let mut won = match wins.recv_timeout(LOOK_EVERY) {

@@ -128,7 +128,11 @@ impl Watcher {
         let mut counts = false;
         loop {
             match self.inotify.read_events() {
-                Ok(events) => counts |= events.iter().fold(false, |counts, event| self.note(event, seen) || counts),
+                Ok(events) => {
+                    for event in &events {
+                        counts |= self.note(event, seen);
+                    }
+                }
                 Err(nix::Error::EAGAIN) => return Ok(counts),
                 Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
