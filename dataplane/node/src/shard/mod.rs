@@ -3,14 +3,17 @@
 //! # How it works
 //! [`Shard::run`] is the whole runtime: sleep until something is ready or a flow expires, then take one *turn*: commands
 //! from control, frames from other shards, then every source (port or tunnel socket) that has something, each at most
-//! [`FRAMES_PER_TURN`]; at the end what the switch held and now lets go, and the tunnel's batches, leave and other shards are woken. Events are edge-triggered: a
-//! source that is not drained stays in the `ready` list, and the next turn begins without sleeping.
+//! [`FRAMES_PER_TURN`]; at the end what the switch held and now lets go, and the tunnel's batches, leave and other shards are
+//! woken. Events are edge-triggered: a source that is not drained stays in the `ready` list, and the next turn begins without
+//! sleeping.
 //!
 //! Time is read once per turn. Nothing is allocated, locked or logged per frame: buffers come from the pool, and a frame
 //! stays in the buffer that it was read into until it is written.
 
+mod hasher;
 mod uplink;
 
+use self::hasher::PortHasher;
 use self::uplink::UplinkPort;
 use crate::Counters;
 use crate::command::{Command, Handover, Neighbor};
@@ -23,7 +26,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use overlay::vxlan;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -476,27 +479,6 @@ impl Shard {
                 Command::Stop => self.stopping = true,
             }
         }
-    }
-}
-
-/// Hashes a port's number by one multiplication. Numbers are given by this process, so nobody can choose colliding ones.
-#[derive(Default)]
-struct PortHasher(u64);
-
-impl Hasher for PortHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        // 2^64 divided by the golden ratio: spreads consecutive numbers over the high bits that the table looks at.
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 
