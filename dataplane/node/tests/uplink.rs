@@ -2,163 +2,17 @@
 
 mod common;
 
+use common::world::*;
 use common::*;
-use node::{ClaimFailure, Dataplane, DataplaneConfig, TapMode, UplinkState};
-use policy::cluster::Cluster;
+use node::{ClaimFailure, Dataplane, TapMode, UplinkState};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind::{AddrInUse, ConnectionRefused};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 const MIB: usize = 1 << 20;
-
-/// Addresses of the world and of node1.
-const WORLD: [&str; 2] = ["172.30.0.100", "fd00:172:30::64"];
-const NODE1: [&str; 2] = ["172.30.0.11", "fd00:172:30::11"];
-const NODE2: [&str; 2] = ["172.30.0.12", "fd00:172:30::12"];
-/// Addresses of the load balancer.
-const VIP: [&str; 2] = ["172.30.0.200", "fd00:172:30::200"];
-
-const TCP_NODE_PORT: u16 = 30_080;
-const UDP_NODE_PORT: u16 = 30_053;
-
-/// One Service of every protocol, with pod a behind it.
-const SERVICES: &str = r#"
----
-kind: Service
-apiVersion: v1
-metadata: {name: web, namespace: test}
-spec:
-  type: LoadBalancer
-  clusterIP: 10.96.0.80
-  clusterIPs: [10.96.0.80, "fd00:10:96::80"]
-  ipFamilies: [IPv4, IPv6]
-  ports:
-  - {name: tcp, protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}
-  - {name: udp, protocol: UDP, port: 53, targetPort: 5353, nodePort: 30053}
-  - {name: sctp, protocol: SCTP, port: 90, targetPort: 9090, nodePort: 30090}
-status: {loadBalancer: {ingress: [{ip: 172.30.0.200, ipMode: VIP}, {ip: "fd00:172:30::200", ipMode: VIP}]}}
----
-kind: EndpointSlice
-apiVersion: discovery.k8s.io/v1
-metadata: {name: web-4, namespace: test, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{name: tcp, port: 8080}, {name: udp, protocol: UDP, port: 5353}, {name: sctp, protocol: SCTP, port: 9090}]
-endpoints: [{addresses: [POD4], nodeName: PODNODE}]
----
-kind: EndpointSlice
-apiVersion: discovery.k8s.io/v1
-metadata: {name: web-6, namespace: test, labels: {kubernetes.io/service-name: web}}
-addressType: IPv6
-ports: [{name: tcp, port: 8080}, {name: udp, protocol: UDP, port: 5353}, {name: sctp, protocol: SCTP, port: 9090}]
-endpoints: [{addresses: ["POD6"], nodeName: PODNODE}]
-"#;
-
-/// The tables of the cluster, with the Service's endpoint at `pod` on `node`.
-fn tables_with_service(pod: [&str; 2], node: &str) -> Arc<policy::tables::Tables> {
-    let services = SERVICES.replace("POD4", pod[0]).replace("POD6", pod[1]).replace("PODNODE", node);
-    let parsed = policy::objects::parse("cluster.yaml", &(CLUSTER.to_owned() + &services));
-    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
-    let (cluster, problems) = Cluster::from_objects(parsed.objects);
-    assert!(problems.is_empty(), "{problems:?}");
-    let (tables, problems) = policy::compile::compile(&cluster, 1);
-    assert!(problems.is_empty(), "{problems:?}");
-    Arc::new(tables)
-}
-
-/// The namespaces of the world and of two nodes on its bridge, and of the pods.
-fn make_world() {
-    sh("mount -t tmpfs tmpfs /run; mkdir /run/netns
-        for name in world node1 node2 a b c; do ip netns add $name; ip -n $name link set lo up; done
-        ip -n world link add br0 type bridge mcast_snooping 0
-        ip -n world address add 172.30.0.100/24 dev br0; ip -n world address add fd00:172:30::64/64 dev br0 nodad
-        ip -n world link set br0 up
-        for n in 1 2; do
-          ip -n world link add under$n type veth peer name under0 netns node$n
-          ip -n world link set under$n master br0 up
-          ip -n node$n address add 172.30.0.1$n/24 dev under0
-          ip -n node$n address add fd00:172:30::1$n/64 dev under0 nodad
-          ip -n node$n link set under0 up
-        done");
-}
-
-/// A node of the world with its routes, under the tables of [`tables_with_service`].
-fn start_node(config: DataplaneConfig, tables: &Arc<policy::tables::Tables>) -> Dataplane {
-    let node = start(config).expect("the node starts");
-    assert_eq!(node.set_policy(tables.clone()).expect("the node runs"), []);
-    let ranges = ["10.244.0.0/16", "10.96.0.0/16", "fd00:10:244::/48", "fd00:10:96::/112"];
-    let vips = ["172.30.0.200/32", "fd00:172:30::200/128"];
-    let routes: Vec<_> = ranges.iter().chain(&vips).map(|range| range.parse().expect("a range")).collect();
-    node.set_routes(&routes).expect("the routes are set");
-    node
-}
-
-/// node1 with pod a, which the Service leads to.
-fn one_node(tap_mode: TapMode) -> Dataplane {
-    make_world();
-    let node = start_node(config("node1", tap_mode), &tables_with_service(A, "node1"));
-    assert_eq!(node.uplink_status().state, UplinkState::Up);
-    node.attach(spec("a", A)).expect("a is attached");
-    node
-}
-
-fn at(address: &str, port: u16) -> SocketAddr {
-    SocketAddr::new(address.parse().expect("an address"), port)
-}
-
-/// A TCP server in `name` that tells each client its address, and ends after `clients` of them.
-fn serve_tcp(name: &str, address: SocketAddr, clients: usize) -> thread::JoinHandle<()> {
-    let listener = within(name, || TcpListener::bind(address)).expect("the port is free");
-    thread::spawn(move || {
-        for _ in 0..clients {
-            let (mut stream, client) = listener.accept().expect("a client comes");
-            stream.write_all(client.ip().to_string().as_bytes()).expect("it is told");
-        }
-    })
-}
-
-/// What a TCP server tells a client in `name`.
-fn ask_tcp(name: &str, server: SocketAddr) -> std::io::Result<String> {
-    within(name, || {
-        let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    })
-}
-
-/// A UDP server in `name` that tells each client its address, and ends after `datagrams` of them.
-fn serve_udp(name: &str, address: SocketAddr, datagrams: usize) -> thread::JoinHandle<()> {
-    let socket = within(name, || UdpSocket::bind(address)).expect("the port is free");
-    thread::spawn(move || {
-        for _ in 0..datagrams {
-            let (_, client) = socket.recv_from(&mut [0; 100]).expect("a datagram comes");
-            socket.send_to(client.ip().to_string().as_bytes(), client).expect("it is answered");
-        }
-    })
-}
-
-/// What a UDP server tells a client in `name`; the answer has to come from where the question went.
-fn ask_udp(name: &str, server: SocketAddr) -> std::io::Result<String> {
-    within(name, || {
-        let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-        socket.connect(server)?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-        socket.send(b"who am I?")?;
-        let mut answer = [0; 100];
-        let len = socket.recv(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer[..len]).into_owned())
-    })
-}
-
-/// What the kernel of `name` has answered on its own: TCP resets and ICMP errors.
-fn kernel_answers(name: &str) -> [u64; 2] {
-    [kernel_counter(name, "Tcp", "OutRsts"), kernel_counter(name, "Icmp", "OutDestUnreachs")]
-}
 
 /// Both directions between pod a and the world, both families; the pod has the node's address.
 fn move_bytes(tap_mode: TapMode, mib: usize) {
@@ -323,6 +177,54 @@ fn s11_a_node_process_is_reset_when_nobody_listens() {
         let _node = one_node(TapMode::Auto);
         let error = ask_tcp("node1", at("127.0.0.1", TCP_NODE_PORT)).expect_err("nobody listens in the pod");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+/// An unready endpoint: new connections are refused, old ones go on (S13).
+#[test]
+fn s11_a_node_process_is_refused_while_no_endpoint_is_usable_and_served_again_then() {
+    namespace::run(|| {
+        let node = one_node(TapMode::Auto);
+        let (usable, unusable) = (tables_with_service(A, "node1"), tables_without_endpoint(A, "node1"));
+        let listener = within("a", || TcpListener::bind(at(A[0], 8_080))).expect("the port is free");
+        let mut old = within("world", || TcpStream::connect(at(NODE1[0], TCP_NODE_PORT))).expect("it is served");
+        let (mut served, _) = listener.accept().expect("a client comes");
+        drop(listener);
+        for _ in 0..2 {
+            assert_eq!(node.set_policy(unusable.clone()).expect("the node runs"), []);
+            let resets = kernel_counter("node1", "Tcp", "OutRsts");
+            for address in ["127.0.0.1", "127.0.0.9", "::1", NODE1[0], NODE1[1]] {
+                let refused = |error: std::io::Error| assert_eq!(error.kind(), ConnectionRefused, "at {address}");
+                refused(ask_tcp("node1", at(address, TCP_NODE_PORT)).expect_err("there is no endpoint"));
+                refused(ask_udp("node1", at(address, UDP_NODE_PORT)).expect_err("there is no endpoint"));
+                let claimed =
+                    within("node1", || TcpListener::bind(at(address, TCP_NODE_PORT))).expect_err("it is held");
+                assert_eq!(claimed.kind(), AddrInUse);
+                let claimed = within("node1", || UdpSocket::bind(at(address, UDP_NODE_PORT))).expect_err("it is held");
+                assert_eq!(claimed.kind(), AddrInUse);
+            }
+            let error = ask_tcp("world", at(NODE1[0], TCP_NODE_PORT)).expect_err("there is no endpoint");
+            assert_eq!(error.kind(), ConnectionRefused, "by the switch");
+            old.write_all(b"x").expect("it is written");
+            served.read_exact(&mut [0]).expect("an old connection goes on");
+            assert_eq!(kernel_counter("node1", "Tcp", "OutRsts"), resets, "the kernel resets nothing itself");
+
+            assert_eq!(node.set_policy(usable.clone()).expect("the node runs"), []);
+            for family in [0, 1] {
+                let tcp = serve_tcp("a", at(A[family], 8_080), 2);
+                let udp = serve_udp("a", at(A[family], 5_353), 2);
+                for address in [["127.0.0.1", "::1"][family], NODE1[family]] {
+                    let told = ask_tcp("node1", at(address, TCP_NODE_PORT)).expect("it is served");
+                    assert_eq!(told, NODE1[family], "at {address}");
+                    let told = ask_udp("node1", at(address, UDP_NODE_PORT)).expect("it is served");
+                    assert_eq!(told, NODE1[family], "at {address}");
+                }
+                tcp.join().expect("the server ends well");
+                udp.join().expect("the server ends well");
+            }
+        }
+        let refused: Vec<u64> = node.service_hits().iter().map(|(_, hits)| hits.refused).collect();
+        assert!(refused.iter().all(|refused| *refused >= 10), "{refused:?}");
     });
 }
 

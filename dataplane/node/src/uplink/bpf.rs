@@ -9,6 +9,7 @@ use libc::{
 };
 use socket2::{SockFilter, Socket};
 use std::io;
+use wire::tcp::flag;
 
 /// Has the kernel run `program` on what it would hand to `socket`, in place of an earlier one.
 ///
@@ -152,6 +153,28 @@ impl Assembler {
 /// Takes nothing: for sockets that only hold a port.
 pub(crate) fn take_nothing() -> Vec<sock_filter> {
     let mut program = Assembler::default();
+    program.finish_with(0);
+    program.assemble()
+}
+
+/// Takes the first segments of TCP connections that a process of this machine opens to one of its own addresses: for a raw
+/// socket, which sees the IP header of IPv4 but not that of IPv6 (raw(7), ipv6(7)).
+pub(crate) fn take_loopback_syns(ipv4: bool) -> Vec<sock_filter> {
+    const FLAGS: u32 = 13;
+    let mut program = Assembler::default();
+    let other = program.label();
+    program.load_ancillary(SKF_AD_IFINDEX);
+    program.jump_unless(Test::Is(LOOPBACK_INDEX), other);
+    if ipv4 {
+        program.index_ipv4_header(0);
+        program.load_byte_indexed(FLAGS);
+    } else {
+        program.load_byte(FLAGS);
+    }
+    program.jump_if(Test::Has(u32::from(flag::ACK | flag::RST)), other);
+    program.jump_unless(Test::Has(u32::from(flag::SYN)), other);
+    program.finish_with(u32::MAX);
+    program.place(other);
     program.finish_with(0);
     program.assemble()
 }

@@ -41,9 +41,9 @@ pub(crate) enum Held {
     Sctp,
 }
 
-/// What `frontends` need, each with the first frontend that needs it. Pure.
-pub(crate) fn plan(frontends: &[NodeFrontend]) -> BTreeMap<Claim, NodeFrontend> {
-    let mut claims = BTreeMap::new();
+/// What `frontends` need, each with those that need it, of which there is at least one. Pure.
+pub(crate) fn plan(frontends: &[NodeFrontend]) -> BTreeMap<Claim, Vec<NodeFrontend>> {
+    let mut claims: BTreeMap<Claim, Vec<NodeFrontend>> = BTreeMap::new();
     for frontend in frontends {
         let address = match (frontend.kind, frontend.addr) {
             (FrontendKind::NodePort, IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
@@ -51,18 +51,18 @@ pub(crate) fn plan(frontends: &[NodeFrontend]) -> BTreeMap<Claim, NodeFrontend> 
             (_, address) => address,
         };
         let claim = Claim { address, protocol: frontend.protocol, port: frontend.port };
-        claims.entry(claim).or_insert(*frontend);
+        claims.entry(claim).or_default().push(*frontend);
     }
     // A port that is claimed at all addresses needs no claim at one.
-    let everywhere: Vec<Claim> = claims.keys().filter(|claim| claim.address.is_unspecified()).copied().collect();
-    let covered = |claim: &Claim| {
-        let same = |other: &Claim| {
-            (other.protocol, other.port, other.address.is_ipv4())
-                == (claim.protocol, claim.port, claim.address.is_ipv4())
-        };
-        !claim.address.is_unspecified() && everywhere.iter().any(same)
-    };
-    claims.retain(|claim, _| !covered(claim));
+    let at_one: Vec<Claim> = claims.keys().filter(|claim| !claim.address.is_unspecified()).copied().collect();
+    for claim in at_one {
+        let any = if claim.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let everywhere = Claim { address: any, ..claim };
+        if claims.contains_key(&everywhere) {
+            let covered = claims.remove(&claim).unwrap_or_default();
+            claims.entry(everywhere).or_default().extend(covered);
+        }
+    }
     claims
 }
 

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod namespace;
+pub(crate) mod world;
 
 pub(crate) use namespace::sh;
 

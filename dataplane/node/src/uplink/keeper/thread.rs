@@ -1,29 +1,29 @@
 //! What the keeper does, turn by turn.
 
+mod holding;
+
 use super::{Request, ShardLine};
 use crate::command::Command;
 use crate::netlink::{Event, Events as KernelEvents, Netlink};
 use crate::uplink::announce::{self, Announcer};
-use crate::uplink::claims::{self, Claim, Held};
+use crate::uplink::claims::Claim;
 use crate::uplink::filter::{FilterSpec, add_ranges, ranges_of};
 use crate::uplink::interfaces::{self, Interfaces, Survey};
 use crate::uplink::link::Interface;
-use crate::uplink::relay::{Chooser, Connections, Sessions};
+use crate::uplink::relay::{Chooser, Connections, Refusals, Sessions};
 use crate::uplink::resolver::Resolver;
 use crate::uplink::source_ports::{self, SourcePorts};
 use crate::uplink::status::{ClaimFailure, UplinkState, UplinkStatus};
 use crate::{DataplaneConfig, sys};
 use crossbeam_channel::Receiver;
 use mio::net::TcpStream;
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
-use policy::tables::{NodeFrontend, Tables};
+use mio::{Events, Poll, Token};
+use policy::tables::NodeFrontend;
 use socket2::Socket;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use switch::SourcePool;
@@ -39,6 +39,8 @@ const DESCRIPTORS: u64 = 65_536;
 const EVENTS_MAX: usize = 256;
 pub(super) const WAKE: Token = Token(0);
 pub(super) const KERNEL: Token = Token(1);
+/// Tokens of what hears connections that are refused, one per family.
+const REFUSALS: [Token; 2] = [Token(2), Token(3)];
 /// Tokens from here on are claims, by a number that grows.
 const CLAIM_BASE: usize = 16;
 /// Tokens from here on are relayed connections.
@@ -50,6 +52,8 @@ const SESSION_BASE: usize = 1 << 29;
 struct HeldClaim {
     held: HeldSocket,
     token: Token,
+    /// Its listener takes nothing: the Service has no usable endpoint, and [`Refusals`] answers.
+    refuses: bool,
 }
 
 enum HeldSocket {
@@ -74,7 +78,7 @@ pub(super) struct Thread {
     announcer: Announcer,
     claims: BTreeMap<Claim, HeldClaim>,
     /// What the tables held last serve.
-    wanted: BTreeMap<Claim, NodeFrontend>,
+    wanted: BTreeMap<Claim, Vec<NodeFrontend>>,
     /// What of it could not be claimed.
     failures: Vec<ClaimFailure>,
     /// Which claim a token is of.
@@ -87,6 +91,7 @@ pub(super) struct Thread {
     chooser: Chooser,
     connections: Connections,
     sessions: Sessions,
+    refusals: Refusals,
     /// Claims and sessions that have more to give than their turn allowed.
     ready: Vec<Token>,
     expire_at: Option<Instant>,
@@ -131,6 +136,7 @@ impl Thread {
             chooser: Chooser::new(config.seed),
             connections: Connections::new(CONNECTION_BASE),
             sessions: Sessions::new(SESSION_BASE),
+            refusals: Refusals::new(REFUSALS),
             ready: Vec::new(),
             expire_at: None,
             stopping: false,
@@ -223,84 +229,6 @@ impl Thread {
         }
     }
 
-    /// Claims what is not held yet; what is not served any more is kept until [`Thread::let_go`].
-    fn hold(&mut self, tables: Arc<Tables>) -> Vec<ClaimFailure> {
-        let unchanged = self.failures.is_empty() && tables.shares_frontends(self.chooser.tables());
-        if !unchanged {
-            self.claim_frontends(&tables);
-        }
-        self.chooser.set_tables(tables, &self.node_name);
-        self.failures.clone()
-    }
-
-    fn claim_frontends(&mut self, tables: &Tables) {
-        let frontends = tables.find_node(&self.node_name).map(|node| tables.node_frontends(node)).unwrap_or_default();
-        self.wanted = claims::plan(&frontends);
-        if self.sctp.is_empty() && self.wanted.keys().any(|claim| claim.protocol == Protocol::SCTP) {
-            self.sctp = claims::hold_sctp();
-        }
-        let missing: Vec<_> = self.wanted.iter().filter(|(claim, _)| !self.claims.contains_key(claim)).collect();
-        let missing: Vec<(Claim, NodeFrontend)> = missing.into_iter().map(|(claim, by)| (*claim, *by)).collect();
-        self.failures.clear();
-        for (claim, by) in missing {
-            let Err(error) = claim.hold().and_then(|held| self.take_over(claim, held)) else { continue };
-            let entry = tables.service(by.service);
-            self.failures.push(ClaimFailure {
-                namespace: entry.service.namespace.clone(),
-                name: entry.service.name.clone(),
-                protocol: claim.protocol,
-                address: claim.address,
-                port: claim.port,
-                error: error.kind(),
-            });
-        }
-        self.set_filter();
-    }
-
-    /// Polls a claim's socket.
-    fn take_over(&mut self, claim: Claim, held: Held) -> io::Result<()> {
-        self.claims_so_far += 1;
-        let token = Token(CLAIM_BASE + self.claims_so_far % (CONNECTION_BASE - CLAIM_BASE));
-        let poll = |socket: &Socket| {
-            let registry = self.poll.registry();
-            registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
-        };
-        let held = match held {
-            Held::Tcp(socket) => {
-                poll(&socket)?;
-                HeldSocket::Tcp(socket)
-            }
-            Held::Udp(socket) => {
-                poll(&socket)?;
-                HeldSocket::Udp(Arc::new(socket))
-            }
-            Held::Sctp => HeldSocket::Sctp,
-        };
-        self.tokens.insert(token, claim);
-        self.claims.insert(claim, HeldClaim { held, token });
-        Ok(())
-    }
-
-    fn let_go(&mut self) {
-        let wanted = &self.wanted;
-        if self.claims.keys().all(|claim| wanted.contains_key(claim)) {
-            return;
-        }
-        let gone: Vec<_> = self.claims.extract_if(.., |claim, _| !wanted.contains_key(claim)).collect();
-        for (_, claim) in gone {
-            self.tokens.remove(&claim.token);
-            // A UDP socket may live on in the sessions that answer through it.
-            if let HeldSocket::Udp(socket) = &claim.held {
-                let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
-                self.sessions.close_claim(socket);
-            }
-        }
-        if !self.claims.keys().any(|claim| claim.protocol == Protocol::SCTP) {
-            self.sctp.clear();
-        }
-        self.set_filter();
-    }
-
     fn resolve(&mut self, destination: IpAddr) {
         let ours: Vec<u32> = self.survey.interfaces.iter().map(|interface| interface.index).collect();
         if let Some(hop) = self.resolver.resolve(&mut self.netlink, destination, |link| ours.contains(&link)) {
@@ -346,6 +274,7 @@ impl Thread {
         for token in std::mem::take(&mut self.ready) {
             let drained = match token.0 {
                 session if session >= SESSION_BASE => self.sessions.answer(Instant::now(), token),
+                _ if REFUSALS.contains(&token) => self.refusals.answer(Instant::now(), token, &mut self.chooser),
                 _ => self.serve_claim(token),
             };
             if !drained {
@@ -379,7 +308,7 @@ impl Thread {
                 false
             }
             HeldSocket::Udp(socket) => {
-                self.sessions.take(self.poll.registry(), now, claim.port, socket, &mut self.chooser)
+                self.sessions.take(self.poll.registry(), now, claim.port, socket, &mut self.chooser, &self.refusals)
             }
             HeldSocket::Sctp => true,
         }

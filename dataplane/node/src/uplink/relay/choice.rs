@@ -1,6 +1,6 @@
 //! Which backend a node process reaches through a claimed port: the rules of a nodePort at the client's own node.
 
-use policy::tables::{Choice, Client, FlowHash, NodeIndex, ServiceId, ServicePortId, Tables};
+use policy::tables::{Choice, Client, FlowHash, Frontend, NodeFrontend, NodeIndex, ServiceId, ServicePortId, Tables};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -103,6 +103,21 @@ impl Chooser {
         Some(SocketAddr::new(backend.addr, backend.port))
     }
 
+    /// Whether clients at `frontend` are to be refused.
+    pub(crate) fn lacks_endpoint(&self, frontend: &NodeFrontend) -> bool {
+        let NodeFrontend { addr, kind, service, .. } = *frontend;
+        let admitted = self.tables.admit(Frontend { service, kind }, addr, self.node, Client::Inside, addr);
+        matches!(admitted, Err(Choice::NoEndpoint))
+    }
+
+    /// The same for a client that asked `asked`, which is no Service's port perhaps.
+    pub(crate) fn refuses(&self, protocol: Protocol, client: SocketAddr, asked: SocketAddr) -> bool {
+        self.find(protocol, asked).is_some_and(|(frontend, at)| {
+            let admitted = self.tables.admit(frontend, at, self.node, Client::Inside, client.ip());
+            matches!(admitted, Err(Choice::NoEndpoint))
+        })
+    }
+
     /// Whether a client that asked `asked` may go on speaking to `backend`.
     pub(crate) fn is_backend(&self, protocol: Protocol, asked: SocketAddr, backend: SocketAddr) -> bool {
         self.find(protocol, asked)
@@ -110,7 +125,7 @@ impl Chooser {
     }
 
     /// The Service at an address of this machine: its own, or as a nodePort that of the node.
-    fn find(&self, protocol: Protocol, asked: SocketAddr) -> Option<(policy::tables::Frontend, IpAddr)> {
+    fn find(&self, protocol: Protocol, asked: SocketAddr) -> Option<(Frontend, IpAddr)> {
         let at = |address| self.tables.find_service(address, protocol, asked.port()).map(|found| (found, address));
         let own = || {
             let mut own = self.tables.node_port_addresses(self.node?);

@@ -5,12 +5,16 @@
 //! each UDP client gets a connection of its own to a backend, through the host TAP, where the switch judges and carries it as
 //! anything else that the node sends. The backend sees the node's address.
 //!
+//! Where a Service has no usable endpoint the client is refused at once, as by a closed port (S11): [`Refusals`].
+//!
 //! Everything is bounded: connections, sessions, what is buffered per direction, bytes per turn. SCTP is not relayed.
 
 mod choice;
+mod refusal;
 mod tcp;
 mod udp;
 
 pub(crate) use choice::Chooser;
+pub(crate) use refusal::Refusals;
 pub(crate) use tcp::Connections;
 pub(crate) use udp::Sessions;

@@ -3,7 +3,7 @@
 //! A session is found by claim, client and the address that was asked, so that answers come from that address. Before a
 //! datagram is passed on the backend is checked: one that serves no longer is replaced by the tables' choice, at once (S13).
 
-use super::Chooser;
+use super::{Chooser, Refusals};
 use crate::sys::udp;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -73,6 +73,7 @@ impl Sessions {
         port: u16,
         claim: &Arc<Socket>,
         chooser: &mut Chooser,
+        refusals: &Refusals,
     ) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut drained = false;
@@ -80,9 +81,11 @@ impl Sessions {
             match udp::receive_asked(claim, &mut buffer) {
                 Ok(Some(asked)) => {
                     let key = Key { client: asked.sender, asked: SocketAddr::new(asked.address, port) };
-                    if let Some(slot) = self.find_or_open(registry, now, key, claim, chooser)
-                        && let Some(session) = &mut self.slots[slot]
-                    {
+                    let slot = self.find_or_open(registry, now, key, claim, chooser);
+                    if slot.is_none() && chooser.refuses(Protocol::UDP, key.client, key.asked) {
+                        refusals.send_unreachable(key.client, key.asked);
+                    }
+                    if let Some(session) = slot.and_then(|slot| self.slots[slot].as_mut()) {
                         session.last = now;
                         // What the host TAP does not take is lost, as datagrams may be.
                         let _ = session.socket.send(&buffer[..asked.len_bytes]);
