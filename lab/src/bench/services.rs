@@ -72,7 +72,7 @@ pub struct ScaleReport {
     pub load_ms: f64,
     /// The part of it that judging and compiling took.
     pub load_compile_ms: f64,
-    /// Memory of the node process before and with them, in MiB.
+    /// Memory of the node process before any crowd and with this one, in MiB.
     pub resident_mib: (f64, f64),
     /// One endpoint replaced: milliseconds from the file's change to every shard's judging by it, median and worst. The
     /// directory's own wait for more changes is inside.
@@ -121,9 +121,10 @@ pub(super) fn run(
     progress: &mut dyn FnMut(&str),
 ) -> Result<ServicesReport> {
     let node = Client::new(lab.socket()?);
+    let resident_before = ask(&node)?.resident_bytes;
     let connections = connections(lab, &node, cpus, options, size.others, progress)?;
     progress(&format!("{} Services with {} endpoints each", size.services, size.endpoints));
-    let scale = scale(lab, &node, size)?;
+    let scale = scale(lab, &node, size, resident_before)?;
     progress("pairs of datagrams, and flows to the outside");
     let traffic = traffic::run(lab, &node, size.traffic)?;
     Ok(ServicesReport { connections, scale, traffic })
@@ -167,7 +168,7 @@ fn connections(
     Ok(ConnectionsReport { services: 1 + crowd.services(), with_one, with_all, ratio, compile_ms: median(&compile_ms) })
 }
 
-fn scale(lab: &BenchLab, node: &Client, size: Size) -> Result<ScaleReport> {
+fn scale(lab: &BenchLab, node: &Client, size: Size, resident_before: u64) -> Result<ScaleReport> {
     let crowd = Crowd::new(&lab.cluster_dir()?, size.services, size.endpoints)?;
     let before = ask(node)?;
     let began = Instant::now();
@@ -186,7 +187,7 @@ fn scale(lab: &BenchLab, node: &Client, size: Size) -> Result<ScaleReport> {
         look_ms.push(status.config.took_us as f64 / 1e3);
         compile_ms.push(status.config.compile_us as f64 / 1e3);
     }
-    let resident_mib = (mib(before.resident_bytes), mib(ask(node)?.resident_bytes));
+    let resident_mib = (mib(resident_before), mib(ask(node)?.resident_bytes));
     crowd.leave()?;
     let [change_ms, look_ms, compile_ms] =
         [change_ms, look_ms, compile_ms].map(|all| (median(&all), all.iter().copied().fold(0.0, f64::max)));

@@ -4,15 +4,21 @@
 use super::podplane::BenchLab;
 use super::{Place, own_words_of};
 use crate::error::{LabError, Result};
+use crate::server::ServerProtocol;
 use crate::traffic::{Traffic, flows, pairs};
 use control::api::Client;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Stdio};
 
 /// The server of `world`, which every lab has.
 const OUTSIDE: &str = "172.30.0.100:80";
+
+/// Flows that one process opens: less than the descriptors that a container usually gets.
+const FLOWS_PER_PROCESS: u32 = 15_000;
 
 /// How many of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,31 +80,84 @@ pub(super) fn run(lab: &BenchLab, node: &Client, counts: Counts) -> Result<Traff
     let asked = pairs::Pairs { target: resolver, count: counts.pairs, limit_ms: u64::MAX, window: 16, fresh: false };
     let pairs: pairs::Report = send(&client, &Traffic::Pairs(asked))?;
     let before = super::services::ask(node)?.resident_bytes;
-    let asked = flows::Flows {
-        target: OUTSIDE.parse().expect("an address"),
-        protocol: crate::server::ServerProtocol::Udp,
-        count: counts.flows,
-        rounds: 2,
-        timeout_ms: 20_000,
-        pause: false,
-    };
-    let flows: Flows = send(&client, &Traffic::Flows(asked))?;
+    let open = open_flows(&client, counts.flows)?;
     let after = super::services::ask(node)?.resident_bytes;
+    let flows = open.into_iter().map(OpenFlows::ask_again).collect::<Result<Vec<Flows>>>()?;
     Ok(TrafficReport {
         pairs: pairs.pairs,
         pairs_lost: pairs.lost,
         pairs_per_second: pairs.pairs as f64 * 1e3 / pairs.elapsed_ms.max(1) as f64,
         flows: counts.flows,
-        flows_answered: flows.answered - flows.moved.min(flows.answered),
-        flows_refused: flows.refused,
+        flows_answered: flows.iter().map(|flows| flows.answered.saturating_sub(flows.moved)).sum(),
+        flows_refused: flows.iter().map(|flows| flows.refused).sum(),
         bytes_per_flow: after.saturating_sub(before) as f64 / f64::from(counts.flows),
     })
 }
 
+/// A client whose flows are all open.
+struct OpenFlows {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+/// Opens `count` flows to one destination, from as many processes as it takes: each may only have so many descriptors.
+fn open_flows(client: &Place, count: u32) -> Result<Vec<OpenFlows>> {
+    let mut open = Vec::new();
+    for first in (0..count).step_by(FLOWS_PER_PROCESS as usize) {
+        let asked = flows::Flows {
+            target: OUTSIDE.parse().expect("an address"),
+            protocol: ServerProtocol::Udp,
+            count: FLOWS_PER_PROCESS.min(count - first),
+            rounds: 2,
+            timeout_ms: 20_000,
+            pause: true,
+        };
+        let words = words(&Traffic::Flows(asked))?;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut child = client
+            .command(&words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| LabError::io("a client of the bench", error))?;
+        let answers = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        open.push(OpenFlows { child, answers });
+    }
+    // All at once: an idle flow is kept for half a minute only.
+    for flows in &mut open {
+        read_line(&mut flows.answers)?;
+    }
+    Ok(open)
+}
+
+impl OpenFlows {
+    /// Has every flow ask once more.
+    fn ask_again(mut self) -> Result<Flows> {
+        let mut stdin = self.child.stdin.take().expect("standard input is piped");
+        stdin.write_all(b"\n").map_err(|error| LabError::io("a client of the bench", error))?;
+        let line = read_line(&mut self.answers)?;
+        let _ = self.child.wait();
+        serde_json::from_str(&line)
+            .map_err(|_| LabError::Failed(format!("a client of the bench gave no figures: {line}")))
+    }
+}
+
+fn read_line(answers: &mut BufReader<ChildStdout>) -> Result<String> {
+    let mut line = String::new();
+    match answers.read_line(&mut line) {
+        Ok(0) => Err(LabError::Failed("a client of the bench ended early (see above)".to_owned())),
+        Ok(_) => Ok(line),
+        Err(error) => Err(LabError::io("a client of the bench", error)),
+    }
+}
+
+fn words(traffic: &Traffic) -> Result<Vec<String>> {
+    own_words_of(&["traffic", &serde_json::to_string(traffic).expect("an order is plain data")])
+}
+
 /// Runs the client and reads what it says last.
 fn send<T: DeserializeOwned>(client: &Place, traffic: &Traffic) -> Result<T> {
-    let json = serde_json::to_string(traffic).expect("an order is plain data");
-    let words = own_words_of(&["traffic", &json])?;
+    let words = words(traffic)?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let output = client.command(&words).output().map_err(|error| LabError::io("a client of the bench", error))?;
     let text = String::from_utf8_lossy(&output.stdout);
