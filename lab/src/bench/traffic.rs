@@ -20,6 +20,9 @@ const OUTSIDE: &str = "172.30.0.100:80";
 /// Flows that one process opens: less than the descriptors that a container usually gets.
 const FLOWS_PER_PROCESS: u32 = 15_000;
 
+/// Source port of the first flow. The pod's kernel would choose from 28,232 ports only.
+const FIRST_PORT: u16 = 2_000;
+
 /// How many of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
@@ -82,7 +85,7 @@ pub(super) fn run(lab: &BenchLab, node: &Client, counts: Counts) -> Result<Traff
     let before = super::services::ask(node)?.resident_bytes;
     let open = open_flows(&client, counts.flows)?;
     let after = super::services::ask(node)?.resident_bytes;
-    let flows = open.into_iter().map(OpenFlows::ask_again).collect::<Result<Vec<Flows>>>()?;
+    let flows = ask_again(open)?;
     Ok(TrafficReport {
         pairs: pairs.pairs,
         pairs_lost: pairs.lost,
@@ -111,6 +114,7 @@ fn open_flows(client: &Place, count: u32) -> Result<Vec<OpenFlows>> {
             rounds: 2,
             timeout_ms: 20_000,
             pause: true,
+            first_port: Some(FIRST_PORT + first as u16),
         };
         let words = words(&Traffic::Flows(asked))?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -123,23 +127,27 @@ fn open_flows(client: &Place, count: u32) -> Result<Vec<OpenFlows>> {
         let answers = BufReader::new(child.stdout.take().expect("standard output is piped"));
         open.push(OpenFlows { child, answers });
     }
-    // All at once: an idle flow is kept for half a minute only.
     for flows in &mut open {
         read_line(&mut flows.answers)?;
     }
     Ok(open)
 }
 
-impl OpenFlows {
-    /// Has every flow ask once more.
-    fn ask_again(mut self) -> Result<Flows> {
-        let mut stdin = self.child.stdin.take().expect("standard input is piped");
+/// Has every flow ask once more, of all processes at once: an idle flow is kept for half a minute only.
+fn ask_again(open: Vec<OpenFlows>) -> Result<Vec<Flows>> {
+    let mut asked = Vec::new();
+    for OpenFlows { mut child, answers } in open {
+        let mut stdin = child.stdin.take().expect("standard input is piped");
         stdin.write_all(b"\n").map_err(|error| LabError::io("a client of the bench", error))?;
-        let line = read_line(&mut self.answers)?;
-        let _ = self.child.wait();
+        asked.push((child, answers));
+    }
+    let answer = |(mut child, mut answers): (Child, BufReader<ChildStdout>)| {
+        let line = read_line(&mut answers)?;
+        let _ = child.wait();
         serde_json::from_str(&line)
             .map_err(|_| LabError::Failed(format!("a client of the bench gave no figures: {line}")))
-    }
+    };
+    asked.into_iter().map(answer).collect()
 }
 
 fn read_line(answers: &mut BufReader<ChildStdout>) -> Result<String> {

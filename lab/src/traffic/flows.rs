@@ -10,7 +10,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,9 @@ pub struct Flows {
     /// of several places are open at the same time.
     #[serde(default)]
     pub pause: bool,
+    /// Source port of the first flow; the others have the next ones. Without it the kernel chooses, of its 28,232 by default.
+    #[serde(default)]
+    pub first_port: Option<u16>,
 }
 
 fn udp() -> ServerProtocol {
@@ -88,7 +92,8 @@ impl Flows {
         let barrier = Barrier::new(THREADS as usize);
         let mut report = Report::default();
         std::thread::scope(|scope| {
-            let shares = (0..THREADS).map(|number| self.count / THREADS + u32::from(number < self.count % THREADS));
+            let bounds = |number| self.count * number / THREADS;
+            let shares = (0..THREADS).map(|number| bounds(number)..bounds(number + 1));
             let barrier = &barrier;
             let threads: Vec<_> = shares.map(|share| scope.spawn(move || self.run_share(share, barrier))).collect();
             for thread in threads {
@@ -99,10 +104,11 @@ impl Flows {
         Ok(report)
     }
 
-    fn run_share(&self, count: u32, barrier: &Barrier) -> Report {
+    fn run_share(&self, share: Range<u32>, barrier: &Barrier) -> Report {
         let timeout = Duration::from_millis(self.timeout_ms);
         let mut report = Report::default();
-        let mut flows: Vec<Flow> = (0..count).map(|_| Flow::default()).collect();
+        let mut flows: Vec<Flow> =
+            share.map(|number| Flow { source: self.source(number), ..Flow::default() }).collect();
         for round in 0..self.rounds {
             for window in flows.chunks_mut(WINDOW) {
                 for flow in window.iter_mut() {
@@ -133,6 +139,13 @@ impl Flows {
             }
         }
         report
+    }
+
+    /// Address of flow `number`, if the kernel is not to choose it.
+    fn source(&self, number: u32) -> Option<SocketAddr> {
+        let any: IpAddr =
+            if self.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        self.first_port.map(|first| SocketAddr::new(any, first.wrapping_add(number as u16)))
     }
 }
 
@@ -168,6 +181,8 @@ enum State {
 #[derive(Default)]
 struct Flow {
     state: State,
+    /// Where it is opened from, if that is given.
+    source: Option<SocketAddr>,
     /// The client as the server saw it first.
     seen: Option<SocketAddr>,
 }
@@ -175,8 +190,8 @@ struct Flow {
 impl Flow {
     fn open(&mut self, target: SocketAddr, protocol: ServerProtocol, timeout: Duration) {
         let opened = match protocol {
-            ServerProtocol::Udp => connected(target, None).map(Connection::Udp),
-            _ => connect(target, timeout).map(Connection::Tcp),
+            ServerProtocol::Udp => connected(target, self.source).map(Connection::Udp),
+            _ => connect(target, self.source, timeout).map(Connection::Tcp),
         };
         self.state = match opened {
             Ok(connection) => State::Open(connection),
@@ -246,8 +261,11 @@ impl Connection {
     }
 }
 
-fn connect(target: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+fn connect(target: SocketAddr, source: Option<SocketAddr>, timeout: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(source) = source {
+        socket.bind(&source.into())?;
+    }
     socket.connect_timeout(&target.into(), timeout)?;
     Ok(socket.into())
 }
