@@ -1,22 +1,18 @@
 //! Why policy allows or denies a flow, in words: the rule that allows it, or of those that do not the nearest one and the
 //! field in which it failed (W03).
 //!
-//! In: one flow in one direction, the tables that judge it, the objects that they were compiled from. Out: the verdict of
-//! the tables with its reason. The objects only give words: they are read as they were written, rule by rule, which is far
+//! In: one flow in one direction and the tables that judge it. Out: the verdict of the tables with its reason. The objects in
+//! the tables only give words: they are read as they were written, rule by rule, which is far
 //! too slow for traffic. Nearest is the rule whose peers match and whose ports do not, then the one whose ports match and
 //! whose peers do not, then any other, then a policy without rules; of equals the first.
 
 mod words;
 
-use crate::cluster::Cluster;
-use crate::selector::Selector;
-use crate::tables::{ContainerPort, Direction, Owner, PodIndex, PolicyEntry, Tables, VerdictReason};
+use crate::selector::{Labels, Selector};
+use crate::tables::{ContainerPort, Direction, Owner, PolicyEntry, PolicyObject, Question, Tables, VerdictReason};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use wire::Protocol;
 
 /// What policy says about one end of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,32 +28,24 @@ pub struct Reasoned {
     pub rule: Option<String>,
 }
 
-/// Judges `subject`, which sends to or receives from `peer` on the receiver's port `dst_port`, as [`Tables::check`] does, and
-/// says why. `cluster` holds the objects that `tables` were compiled from.
-pub fn judge(
-    cluster: &Cluster,
-    tables: &Tables,
-    direction: Direction,
-    subject: PodIndex,
-    (peer, protocol, dst_port): (IpAddr, Protocol, u16),
-) -> Reasoned {
-    let verdict = tables.check(direction, subject, peer, protocol, dst_port);
-    let policies: Vec<&PolicyEntry> =
-        tables.isolating(direction, subject).iter().map(|index| &tables.policies[index.0 as usize]).collect();
-    let flow = Flow { cluster, tables, direction, subject, peer, protocol, dst_port };
+/// Judges a flow as [`Tables::check`] does, and says why.
+pub fn judge(tables: &Tables, question: &Question<'_>) -> Reasoned {
+    let verdict = tables.check(question);
+    let isolating = tables.isolating(question.direction, question.subject);
+    let policies: Vec<&PolicyEntry> = isolating.iter().map(|index| tables.policy(*index)).collect();
+    let flow = Flow { tables, question };
     let rule = match verdict.reason {
         VerdictReason::NotIsolated => None,
-        VerdictReason::Rule { policy, rule } => {
-            let policy = &tables.policies[policy.0 as usize];
-            Some(format!("{}/{} spec.{}[{rule}]", policy.namespace, policy.name, flow.list()))
+        VerdictReason::Rule(rule) => {
+            Some(format!("{} spec.{}[{}]", tables.policy(rule.policy), flow.list(), rule.index))
         }
-        VerdictReason::Exempt if matches!(tables.owner(peer), Some(Owner::Pod(_))) => {
+        VerdictReason::Exempt if matches!(tables.owner(question.peer), Some(Owner::Pod(_))) => {
             Some("a pod always reaches itself".to_owned())
         }
         VerdictReason::Exempt => Some("a node always reaches its own pods".to_owned()),
         VerdictReason::Isolated => flow.nearest(&policies),
     };
-    let names = policies.iter().map(|policy| format!("{}/{}", policy.namespace, policy.name));
+    let names = policies.iter().map(ToString::to_string);
     Reasoned { allowed: verdict.allowed, isolated: !policies.is_empty(), policies: names.collect(), rule }
 }
 
@@ -74,13 +62,8 @@ enum Nearness {
 
 /// A flow at the end that is judged.
 struct Flow<'a> {
-    cluster: &'a Cluster,
     tables: &'a Tables,
-    direction: Direction,
-    subject: PodIndex,
-    peer: IpAddr,
-    protocol: Protocol,
-    dst_port: u16,
+    question: &'a Question<'a>,
 }
 
 type Rule<'a> = (&'a [NetworkPolicyPeer], &'a [NetworkPolicyPort]);
@@ -88,7 +71,7 @@ type Rule<'a> = (&'a [NetworkPolicyPeer], &'a [NetworkPolicyPort]);
 impl Flow<'_> {
     /// The field of the rules.
     fn list(&self) -> &'static str {
-        match self.direction {
+        match self.question.direction {
             Direction::ToPod => "ingress",
             Direction::FromPod => "egress",
         }
@@ -98,11 +81,8 @@ impl Flow<'_> {
     fn nearest(&self, policies: &[&PolicyEntry]) -> Option<String> {
         let mut nearest: Option<(Nearness, String)> = None;
         for policy in policies {
-            let key = (policy.namespace.clone(), policy.name.clone());
-            let Some(object) = self.cluster.network_policies.get(&key).map(|sourced| &*sourced.object) else {
-                continue;
-            };
-            for found in self.failures(&key.0, &key.1, object) {
+            let PolicyObject::NetworkPolicy(object) = &policy.object;
+            for found in self.failures(&policy.namespace, &policy.name, object) {
                 if nearest.as_ref().is_none_or(|(nearness, _)| found.0 > *nearness) {
                     nearest = Some(found);
                 }
@@ -114,12 +94,12 @@ impl Flow<'_> {
     /// Why each rule of a policy does not allow the flow; one sentence if there is no rule.
     fn failures(&self, namespace: &str, name: &str, policy: &NetworkPolicy) -> Vec<(Nearness, String)> {
         let list = self.list();
-        let rules = rules(policy, self.direction);
+        let rules = rules(policy, self.question.direction);
         if rules.is_empty() {
             let text = format!("{namespace}/{name} spec.{list}: there is no rule, so nothing is allowed");
             return vec![(Nearness::NoRule, text)];
         }
-        let peers_field = if self.direction == Direction::ToPod { "from" } else { "to" };
+        let peers_field = if self.question.direction == Direction::ToPod { "from" } else { "to" };
         let failure = |(index, (peers, ports)): (usize, &Rule<'_>)| {
             let field = format!("{namespace}/{name} spec.{list}[{index}]");
             let wrong_peer = || format!("{} is not in [{}]", words::peer(self), words::peers(peers, namespace));
@@ -145,32 +125,25 @@ impl Flow<'_> {
 
     fn peer_matches(&self, namespace: &str, peer: &NetworkPolicyPeer) -> bool {
         if let Some(block) = &peer.ip_block {
-            let holds = |text: &String| text.parse::<IpNet>().is_ok_and(|net| net.contains(&self.peer));
+            let holds = |text: &String| text.parse::<IpNet>().is_ok_and(|net| net.contains(&self.question.peer));
             return holds(&block.cidr) && !block.except.iter().flatten().any(holds);
         }
         let Some((own_namespace, labels)) = self.peer_labels() else { return false };
         let in_namespace = match &peer.namespace_selector {
-            Some(selector) => Selector::compile(selector).matches(&self.namespace_labels(&own_namespace)),
+            Some(selector) => {
+                let labels = self.tables.namespace_labels(own_namespace);
+                labels.is_some_and(|labels| Selector::compile(selector).selects(labels))
+            }
             None => own_namespace == namespace,
         };
-        in_namespace && peer.pod_selector.as_ref().is_none_or(|selector| Selector::compile(selector).matches(&labels))
+        in_namespace && peer.pod_selector.as_ref().is_none_or(|selector| Selector::compile(selector).selects(labels))
     }
 
     /// Namespace and labels of the peer, if it is a pod.
-    fn peer_labels(&self) -> Option<(String, BTreeMap<String, String>)> {
-        let Some(Owner::Pod(pod)) = self.tables.owner(self.peer) else { return None };
+    fn peer_labels(&self) -> Option<(&str, &Labels)> {
+        let Some(Owner::Pod(pod)) = self.tables.owner(self.question.peer) else { return None };
         let pod = self.tables.pod(pod);
-        let key = (pod.namespace.clone(), pod.name.clone());
-        let labels = self.cluster.pods.get(&key).into_iter().flat_map(|sourced| &sourced.object.labels);
-        Some((key.0.to_string(), labels.map(|(key, value)| (key.to_string(), value.to_string())).collect()))
-    }
-
-    fn namespace_labels(&self, name: &str) -> BTreeMap<String, String> {
-        let object = self.cluster.namespaces.get(&("".into(), name.into()));
-        let mut labels = object.and_then(|sourced| sourced.object.metadata.labels.clone()).unwrap_or_default();
-        // The API server sets this label on every namespace (KEP-2161).
-        labels.insert("kubernetes.io/metadata.name".into(), name.into());
-        labels
+        Some((&pod.namespace, &pod.labels))
     }
 
     fn ports_match(&self, ports: &[NetworkPolicyPort]) -> bool {
@@ -178,25 +151,25 @@ impl Flow<'_> {
     }
 
     fn port_matches(&self, port: &NetworkPolicyPort) -> bool {
-        if port.protocol.as_deref().unwrap_or("TCP") != self.protocol.to_string() {
+        if port.protocol.as_deref().unwrap_or("TCP") != self.question.protocol.to_string() {
             return false;
         }
-        let asked = i32::from(self.dst_port);
+        let asked = i32::from(self.question.port);
         match &port.port {
             None => true,
             Some(IntOrString::Int(first)) => (*first..=port.end_port.unwrap_or(*first)).contains(&asked),
-            Some(IntOrString::String(name)) => self.named(name).any(|number| number == self.dst_port),
+            Some(IntOrString::String(name)) => self.named(name).any(|number| number == self.question.port),
         }
     }
 
     /// The numbers that the receiver gives the port name `name`.
     fn named<'n>(&'n self, name: &'n str) -> impl Iterator<Item = u16> + 'n {
-        let ports: &[ContainerPort] = match (self.direction, self.tables.owner(self.peer)) {
-            (Direction::ToPod, _) => &self.tables.pod(self.subject).ports,
+        let ports: &[ContainerPort] = match (self.question.direction, self.tables.owner(self.question.peer)) {
+            (Direction::ToPod, _) => &self.tables.pod(self.question.subject).ports,
             (Direction::FromPod, Some(Owner::Pod(receiver))) => &self.tables.pod(receiver).ports,
             (Direction::FromPod, _) => &[],
         };
-        let of_name = ports.iter().filter(move |port| *port.name == *name && port.protocol == self.protocol);
+        let of_name = ports.iter().filter(move |port| *port.name == *name && port.protocol == self.question.protocol);
         of_name.map(|port| port.port)
     }
 }

@@ -3,7 +3,7 @@
 //! A connection is allowed when the policies at both its ends allow it, as on the wire. What is not judged: whether
 //! something listens there, and whether nodes reach each other.
 
-use crate::tables::{Direction, PodEntry, PodIndex, Tables};
+use crate::tables::{Direction, PodEntry, PodIndex, Question, Tables};
 use serde::{Serialize, Serializer};
 use std::net::IpAddr;
 use wire::Protocol;
@@ -64,8 +64,11 @@ pub fn matrix(tables: &Tables, ports: &[(Protocol, u16)], family: Option<Family>
         for (to, server) in (0u32..).map(PodIndex).zip(tables.pods.iter()) {
             let Some((source, target)) = common_addresses(tables, client, server, family) else { continue };
             for (protocol, port) in server_ports(server, ports) {
-                let leaves = tables.check(Direction::FromPod, from, target, protocol, port).allowed;
-                let arrives = tables.check(Direction::ToPod, to, source, protocol, port).allowed;
+                let check = |direction, subject, peer| {
+                    tables.check(&Question { direction, subject, peer, protocol, port, names: &[] }).allowed
+                };
+                let leaves = check(Direction::FromPod, from, target);
+                let arrives = check(Direction::ToPod, to, source);
                 let outcome = if leaves && arrives { Outcome::Allow } else { Outcome::Deny };
                 let (from, to) = (pods[from.0 as usize].clone(), pods[to.0 as usize].clone());
                 results.push(Cell { from, to, protocol, port, outcome });

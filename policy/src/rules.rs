@@ -13,7 +13,7 @@ mod ports;
 pub(crate) use addresses::{AddressRules, Block};
 pub(crate) use ports::{PortMatch, PortRules, PortRulesIndex};
 
-use crate::tables::{ContainerPort, Direction, PodIndex, PolicyIndex};
+use crate::tables::{ContainerPort, Direction, PodIndex, PolicyIndex, RuleRef};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use wire::Protocol;
@@ -25,13 +25,6 @@ pub(crate) struct Identity(pub(crate) u32);
 /// Number of a group of identities that no peer of a rule tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PeerClass(pub(crate) u32);
-
-/// One rule: position in spec.ingress or spec.egress of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RuleRef {
-    pub(crate) policy: PolicyIndex,
-    pub(crate) index: u32,
-}
 
 /// The other end of a flow.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +80,8 @@ pub(crate) struct RuleSets {
     /// By identity: the rule set of each direction, `None` where no policy selects the pods.
     pub(crate) from_pod: Vec<Option<u32>>,
     pub(crate) to_pod: Vec<Option<u32>>,
+    /// By identity: equal numbers where rule sets and class are the same.
+    pub(crate) alike: Vec<u32>,
 }
 
 impl RuleSets {

@@ -1,7 +1,36 @@
-//! Label selectors, ready to match. In: the API's LabelSelector. Out: does a set of labels match.
+//! Labels, and selectors ready to match them. In: the API's LabelSelector. Out: does a set of labels match.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The labels of an object, in order of their keys. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
+
+impl Labels {
+    /// The value under `key`.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let found = self.0.binary_search_by(|(candidate, _)| (**candidate).cmp(key));
+        found.ok().map(|position| &*self.0[position].1)
+    }
+
+    /// Keys and values, in order of the keys.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<&BTreeMap<String, String>> for Labels {
+    fn from(labels: &BTreeMap<String, String>) -> Labels {
+        Labels(labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect())
+    }
+}
 
 /// What one requirement asks of the value under its key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +80,11 @@ impl Selector {
     /// Whether `labels` match.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.matches_with(|key| labels.get(key).map(String::as_str))
+    }
+
+    /// Whether `labels` match.
+    pub fn selects(&self, labels: &Labels) -> bool {
+        self.matches_with(|key| labels.get(key))
     }
 
     /// Whether the labels that `value` looks up match.

@@ -3,15 +3,21 @@
 
 pub(crate) mod backends;
 mod lookup;
+mod policies;
 mod services;
 
 pub use backends::{Backend, Candidates, EndpointState, ZoneIndex};
+pub use policies::{
+    Action, Direction, PolicyEntry, PolicyId, PolicyIndex, PolicyObject, Question, RuleRef, Tier, TierStep, Trace,
+    Verdict, VerdictReason,
+};
 pub use services::{
     Choice, Client, FlowHash, Frontend, FrontendKind, NodeFrontend, ServiceEntry, ServiceId, ServiceIndex,
     ServicePortEntry, ServicePortId, ServicePortIndex, ServiceType, TrafficPolicy,
 };
 
-use crate::rules::{Peer, RuleSets};
+use crate::rules::RuleSets;
+use crate::selector::Labels;
 use ipnet::IpNet;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,10 +33,6 @@ pub struct PodIndex(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeIndex(pub u32);
 
-/// Position of a NetworkPolicy in [`Tables::policies`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PolicyIndex(pub u32);
-
 /// A node as the dataplane needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEntry {
@@ -42,6 +44,8 @@ pub struct NodeEntry {
     pub pod_cidrs: Vec<IpNet>,
     /// Annotation `podplane.io/vtep-mac`; without it the MAC is derived from the name.
     pub vtep_mac: Option<MacAddr>,
+    /// metadata.labels.
+    pub labels: Labels,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<Arc<str>>,
     /// Condition Ready is not False or Unknown.
@@ -59,6 +63,8 @@ pub struct PodEntry {
     pub namespace: Arc<str>,
     /// metadata.name.
     pub name: Arc<str>,
+    /// metadata.labels.
+    pub labels: Labels,
     /// Node it runs on; `None` while unscheduled.
     pub node: Option<NodeIndex>,
     /// status.podIPs.
@@ -80,15 +86,6 @@ pub struct ContainerPort {
     pub port: u16,
 }
 
-/// A NetworkPolicy, as verdicts name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyEntry {
-    /// metadata.namespace.
-    pub namespace: Arc<str>,
-    /// metadata.name.
-    pub name: Arc<str>,
-}
-
 /// Whose address it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -96,42 +93,6 @@ pub enum Owner {
     Pod(PodIndex),
     /// A node's address, or the gateway address of its pods.
     Node(NodeIndex),
-}
-
-/// Policy direction, seen from the switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// Traffic that the pod sends (Kubernetes egress).
-    FromPod,
-    /// Traffic that the pod receives (Kubernetes ingress).
-    ToPod,
-}
-
-/// Policy's answer for one flow in one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Whether the flow may open.
-    pub allowed: bool,
-    /// What decided.
-    pub reason: VerdictReason,
-}
-
-/// What gave a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VerdictReason {
-    /// No policy selects the pod in this direction.
-    NotIsolated,
-    /// This rule of this policy allows it: index into spec.ingress or spec.egress.
-    Rule {
-        /// The policy.
-        policy: PolicyIndex,
-        /// Position of the rule in its list.
-        rule: u32,
-    },
-    /// Policies select the pod and none of their rules matches.
-    Isolated,
-    /// The peer is the node that the pod runs on (N10), or the pod itself (N12).
-    Exempt,
 }
 
 /// A Service and where its ports are.
@@ -157,8 +118,12 @@ pub struct Tables {
     pub services: Arc<Vec<ServiceSlot>>,
     /// Service ports by index, those of a Service beside each other.
     pub service_ports: Arc<Vec<Arc<ServicePortEntry>>>,
-    /// NetworkPolicies by index, in order of namespace and name.
+    /// Policies by index, in order of evaluation: by tier, priority, namespace and name.
     pub policies: Arc<Vec<PolicyEntry>>,
+    /// In order.
+    pub(crate) policy_ids: Arc<Vec<(PolicyId, PolicyIndex)>>,
+    /// Namespaces that have an object or pods, in order, with the labels that the API server sets.
+    pub(crate) namespaces: Arc<Vec<(Arc<str>, Labels)>>,
     pub(crate) owners: Arc<HashMap<IpAddr, Owner>>,
     /// By node: its zone.
     pub(crate) zones: Arc<Vec<Option<ZoneIndex>>>,
@@ -226,61 +191,6 @@ impl Tables {
     #[inline]
     pub fn zone(&self, node: NodeIndex) -> Option<ZoneIndex> {
         self.zones.get(node.0 as usize).copied().flatten()
-    }
-
-    /// Judges a flow: `subject` sends to (`FromPod`) or receives from (`ToPod`) `peer`, on the receiver's port `dst_port`
-    /// (0 for protocols without ports). Both ends of a conversation are judged separately. A pod of the host network is
-    /// never isolated, and to others it is its node (N11).
-    #[inline]
-    pub fn check(
-        &self,
-        direction: Direction,
-        subject: PodIndex,
-        peer: IpAddr,
-        protocol: Protocol,
-        dst_port: u16,
-    ) -> Verdict {
-        let set = self.rules.of_pod(direction, subject).filter(|_| !self.pod(subject).host_network);
-        let Some(set) = set else {
-            return Verdict { allowed: true, reason: VerdictReason::NotIsolated };
-        };
-        let owner = self.owner(peer);
-        if self.is_exempt(direction, subject, owner) {
-            return Verdict { allowed: true, reason: VerdictReason::Exempt };
-        }
-        let peer_pod = match owner {
-            Some(Owner::Pod(pod)) => Some(pod),
-            _ => None,
-        };
-        let receiver = match direction {
-            Direction::ToPod => Some(subject),
-            Direction::FromPod => peer_pod,
-        };
-        let peer = Peer { addr: peer, class: peer_pod.map(|pod| self.rules.class(pod)) };
-        let receiver_ports = receiver.map_or(&[][..], |pod| &self.pods[pod.0 as usize].ports);
-        match set.find_rule(peer, protocol, dst_port, receiver_ports) {
-            Some(rule) => {
-                let reason = VerdictReason::Rule { policy: rule.policy, rule: rule.index };
-                Verdict { allowed: true, reason }
-            }
-            None => Verdict { allowed: false, reason: VerdictReason::Isolated },
-        }
-    }
-
-    /// The policies that select `pod` in `direction`; it is isolated if there is one.
-    pub fn isolating(&self, direction: Direction, pod: PodIndex) -> &[PolicyIndex] {
-        let set = self.rules.of_pod(direction, pod).filter(|_| !self.pod(pod).host_network);
-        set.map_or(&[], |set| set.policies())
-    }
-
-    /// A pod reaches itself (N12), and the node that a pod runs on reaches the pod (N10), whatever policies say.
-    #[inline]
-    fn is_exempt(&self, direction: Direction, subject: PodIndex, owner: Option<Owner>) -> bool {
-        match owner {
-            Some(Owner::Pod(pod)) => pod == subject,
-            Some(Owner::Node(node)) => direction == Direction::ToPod && self.pod(subject).node == Some(node),
-            None => false,
-        }
     }
 }
 

@@ -11,10 +11,8 @@ use policy::cluster::Cluster;
 use policy::compile::compile;
 use policy::explain;
 use policy::objects::{Object, Source, Sourced};
-use policy::tables::{Direction, PodIndex, Tables, VerdictReason};
+use policy::tables::{Direction, Question, Tables, VerdictReason};
 use proptest::prelude::*;
-use std::net::IpAddr;
-use wire::Protocol;
 
 fn sourced(objects: &[Object]) -> Vec<Sourced<Object>> {
     let source = Source { file: "generated".into(), document: 1 };
@@ -22,22 +20,14 @@ fn sourced(objects: &[Object]) -> Vec<Sourced<Object>> {
 }
 
 /// What the tables say, in the oracle's words.
-fn compiled(
-    tables: &Tables,
-    direction: Direction,
-    subject: PodIndex,
-    peer: IpAddr,
-    protocol: Protocol,
-    port: u16,
-) -> Opinion {
-    let verdict = tables.check(direction, subject, peer, protocol, port);
+fn compiled(tables: &Tables, question: &Question<'_>) -> Opinion {
+    let verdict = tables.check(question);
     let opinion = match verdict.reason {
         VerdictReason::NotIsolated => Opinion::NotIsolated,
         VerdictReason::Exempt => Opinion::Exempt,
         VerdictReason::Isolated => Opinion::Denied,
-        VerdictReason::Rule { policy, rule } => {
-            let policy = &tables.policies[policy.0 as usize];
-            Opinion::Allowed { policy: format!("{}/{}", policy.namespace, policy.name), rule }
+        VerdictReason::Rule(rule) => {
+            Opinion::Allowed { policy: tables.policy(rule.policy).to_string(), rule: rule.index }
         }
     };
     assert_eq!(verdict.allowed, opinion != Opinion::Denied);
@@ -58,7 +48,8 @@ fn agree(objects: &[Object]) -> Result<(), TestCaseError> {
             for direction in [Direction::FromPod, Direction::ToPod] {
                 for (protocol, port) in FLOWS {
                     let expected = literal.judge(direction, pod, peer, protocol, port);
-                    let found = compiled(&tables, direction, subject, peer, protocol, port);
+                    let question = Question { direction, subject, peer, protocol, port, names: &[] };
+                    let found = compiled(&tables, &question);
                     prop_assert_eq!(
                         found,
                         expected,
@@ -98,7 +89,8 @@ fn reasons_agree(objects: &[Object]) -> Result<(), TestCaseError> {
         for peer in addresses_of_interest() {
             for (direction, list) in [(Direction::FromPod, "egress"), (Direction::ToPod, "ingress")] {
                 for (protocol, port) in FLOWS {
-                    let told = explain::judge(&cluster, &tables, direction, subject, (peer, protocol, port));
+                    let question = Question { direction, subject, peer, protocol, port, names: &[] };
+                    let told = explain::judge(&tables, &question);
                     let rule = told.rule.clone().unwrap_or_default();
                     let holds = match literal.judge(direction, pod, peer, protocol, port) {
                         Opinion::NotIsolated => told.allowed && told.rule.is_none(),

@@ -4,7 +4,7 @@
 use crate::DropReason;
 use crate::path::Context;
 use crate::ports::Port;
-use policy::tables::{Direction, Owner};
+use policy::tables::{Direction, Owner, Question};
 use wire::FlowKey;
 
 /// Whether what is attached to `port` may open a flow of packets `original` to where `reply` comes from: the translated
@@ -17,7 +17,10 @@ pub(crate) fn outbound(cx: &Context<'_>, port: &Port, original: &FlowKey, reply:
         return Ok(());
     }
     let pod = port.pod.ok_or(DropReason::PortNotReady)?;
-    let verdict = cx.tables.policy.check(Direction::FromPod, pod, reply.src(), reply.protocol, reply.src_port);
+    let (protocol, port) = (reply.protocol, reply.src_port);
+    let question =
+        Question { direction: Direction::FromPod, subject: pod, peer: reply.src(), protocol, port, names: &[] };
+    let verdict = cx.tables.policy.check(&question);
     if verdict.allowed { Ok(()) } else { Err(denial(true)) }
 }
 
@@ -26,8 +29,9 @@ pub(crate) fn outbound(cx: &Context<'_>, port: &Port, original: &FlowKey, reply:
 fn before_masquerade(cx: &Context<'_>, original: &FlowKey, reply: &FlowKey) -> Result<(), DropReason> {
     match cx.tables.policy.owner(reply.src()) {
         Some(Owner::Pod(pod)) if cx.config.masquerade_all => {
-            let policy = &cx.tables.policy;
-            let verdict = policy.check(Direction::ToPod, pod, original.src(), reply.protocol, reply.src_port);
+            let (direction, protocol, port) = (Direction::ToPod, reply.protocol, reply.src_port);
+            let question = Question { direction, subject: pod, peer: original.src(), protocol, port, names: &[] };
+            let verdict = cx.tables.policy.check(&question);
             if verdict.allowed { Ok(()) } else { Err(denial(false)) }
         }
         _ => Ok(()),
@@ -41,7 +45,10 @@ pub(crate) fn inbound(cx: &Context<'_>, port: &Port, original: &FlowKey) -> Resu
         return Ok(());
     }
     let pod = port.pod.ok_or(DropReason::PortNotReady)?;
-    let verdict = cx.tables.policy.check(Direction::ToPod, pod, original.src(), original.protocol, original.dst_port);
+    let (protocol, port) = (original.protocol, original.dst_port);
+    let question =
+        Question { direction: Direction::ToPod, subject: pod, peer: original.src(), protocol, port, names: &[] };
+    let verdict = cx.tables.policy.check(&question);
     if verdict.allowed { Ok(()) } else { Err(denial(false)) }
 }
 

@@ -8,7 +8,7 @@ use policy::cluster::Cluster;
 use policy::compile::{CompileOptions, compile_with};
 use policy::explain::judge;
 use policy::objects::{Object, Problem, Sourced};
-use policy::tables::{Backend, Direction, EndpointState, Frontend, NodeIndex, Owner, PodIndex, Tables};
+use policy::tables::{Backend, Direction, EndpointState, Frontend, NodeIndex, Owner, PodIndex, Question, Tables};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use wire::Protocol;
 
 pub(super) struct Scene {
     pub(super) census: Census,
-    pub(super) cluster: Cluster,
     pub(super) tables: Arc<Tables>,
     pub(super) fabric: Fabric,
     /// The ranges that Services get their cluster addresses from.
@@ -43,10 +42,7 @@ impl Scene {
         let tables = Arc::new(tables);
         let census = Census::of(objects.iter().map(|sourced| &sourced.object));
         let fabric = Fabric::new(tables.clone(), options.clone());
-        (
-            Scene { census, cluster, tables, fabric, service_cidrs: options.service_cidrs.clone(), assumed: names },
-            problems,
-        )
+        (Scene { census, tables, fabric, service_cidrs: options.service_cidrs.clone(), assumed: names }, problems)
     }
 
     /// The name of a pod for people; an address where no object describes it.
@@ -122,17 +118,15 @@ impl Scene {
 
     /// What the policies of `pod` say about a flow with `peer` on the receiver's port.
     pub(super) fn judge(&self, direction: Direction, pod: PodIndex, flow: (IpAddr, Protocol, u16)) -> Side {
-        judge(&self.cluster, &self.tables, direction, pod, flow).into()
+        let (peer, protocol, port) = flow;
+        judge(&self.tables, &Question { direction, subject: pod, peer, protocol, port, names: &[] }).into()
     }
 
     /// Which policies apply to `pod`, where there is no flow to judge.
     pub(super) fn unjudged(&self, direction: Direction, pod: PodIndex) -> Side {
         let isolating = self.tables.isolating(direction, pod);
-        let name = |index: &policy::tables::PolicyIndex| {
-            let policy = &self.tables.policies[index.0 as usize];
-            format!("{}/{}", policy.namespace, policy.name)
-        };
-        Side { isolated: !isolating.is_empty(), policies: isolating.iter().map(name).collect(), ..Side::open() }
+        let policies = isolating.iter().map(|index| self.tables.policy(*index).to_string()).collect();
+        Side { isolated: !isolating.is_empty(), policies, ..Side::open() }
     }
 }
 

@@ -4,6 +4,7 @@
 //! one takes a few hundred bytes. And what changes elsewhere in a pod (conditions, restarts) is no change here.
 
 use crate::compile::protocol;
+use crate::selector::Labels;
 use crate::tables::ContainerPort;
 use k8s_openapi::api::core::v1::{Pod as ApiPod, PodSpec};
 use std::net::IpAddr;
@@ -20,8 +21,8 @@ pub struct Pod {
     pub ended: bool,
     /// status.podIPs, or status.podIP where those are not given. One that does not parse is left out: validation has refused it.
     pub addresses: Box<[IpAddr]>,
-    /// metadata.labels, by key.
-    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// metadata.labels.
+    pub labels: Labels,
     /// spec.containers[].ports, of sidecars too (init containers that restart).
     pub ports: Box<[ContainerPort]>,
 }
@@ -34,13 +35,12 @@ impl From<&ApiPod> for Pod {
             Some(listed) => listed.iter().filter_map(|entry| entry.ip.parse().ok()).collect(),
             None => status.pod_ip.iter().filter_map(|text| text.parse().ok()).collect(),
         });
-        let labels = pod.metadata.labels.iter().flatten();
         Pod {
             node: spec.and_then(|spec| spec.node_name.as_deref()).map(Arc::from),
             host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
             ended: matches!(phase, Some("Succeeded" | "Failed")),
             addresses: addresses.unwrap_or_default(),
-            labels: labels.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
+            labels: pod.metadata.labels.as_ref().map(Labels::from).unwrap_or_default(),
             ports: spec.map(ports).unwrap_or_default(),
         }
     }

@@ -3,6 +3,7 @@
 use super::services::NodeNames;
 use crate::cluster::Cluster;
 use crate::objects::{ObjectRef, Problem, Severity, Source, VTEP_MAC_ANNOTATION};
+use crate::selector::Labels;
 use crate::tables::{NodeEntry, NodeIndex, Owner, Tables};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
@@ -33,6 +34,7 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
             addresses,
             pod_cidrs,
             vtep_mac,
+            labels: node.metadata.labels.as_ref().map(Labels::from).unwrap_or_default(),
             zone: label(ZONE_LABEL).filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into()),
             ready: is_ready(node),
             excluded_from_load_balancers: label(EXCLUDED_LABEL).is_some(),

@@ -21,6 +21,7 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
         let entry = PodEntry {
             namespace: namespace.clone(),
             name: name.clone(),
+            labels: pod.labels.clone(),
             node: pod.node.as_deref().and_then(|node| tables.find_node(node)),
             addresses: addresses(sourced, index, tables, refuse),
             host_network: pod.host_network,

@@ -6,17 +6,16 @@
 
 use super::pods::protocol;
 use crate::cluster::Cluster;
-use crate::objects::{ObjectRef, Problem, Severity, closed_rules};
+use crate::objects::{Kind, ObjectRef, Problem, Severity, closed_rules};
 use crate::rules::{AddressRules, Block};
-use crate::rules::{Identity, PeerClass, PortMatch, PortRules, PortRulesIndex, RuleRef, RuleSet, RuleSets};
-use crate::selector::Selector;
-use crate::tables::{Direction, PolicyEntry, PolicyIndex, Tables};
+use crate::rules::{Identity, PeerClass, PortMatch, PortRules, PortRulesIndex, RuleSet, RuleSets};
+use crate::selector::{Labels, Selector};
+use crate::tables::{Direction, PolicyEntry, PolicyId, PolicyIndex, PolicyObject, RuleRef, Tables, Tier};
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-type Labels = BTreeMap<String, String>;
 /// Namespace, and the labels that some selector reads.
 type Distinction<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
@@ -30,11 +29,38 @@ pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec
             problems.push(Problem::of(&sourced.source, object, field, message, Severity::Closed));
         }
         policies.push(policy);
-        entries.push(PolicyEntry { namespace: namespace.clone(), name: name.clone() });
+        entries.push(PolicyEntry {
+            id: PolicyId::of(Kind::NetworkPolicy, namespace, name),
+            tier: Tier::NetworkPolicy,
+            priority: 0,
+            namespace: namespace.clone(),
+            name: name.clone(),
+            dry_run: false,
+            keeps_established: false,
+            object: PolicyObject::NetworkPolicy(sourced.object.clone()),
+        });
     }
+    tables.namespaces = Arc::new(namespaces(cluster));
     let groups = Groups::of(cluster, &policies, tables);
+    let mut ids: Vec<_> = (0u32..).map(PolicyIndex).zip(&entries).map(|(index, entry)| (entry.id, index)).collect();
+    ids.sort_unstable();
+    tables.policy_ids = Arc::new(ids);
     tables.policies = Arc::new(entries);
     tables.rules = Arc::new(Builder::new(&policies, &groups).build());
+}
+
+/// Every namespace that has an object or pods, with its labels, in order.
+fn namespaces(cluster: &Cluster) -> Vec<(Arc<str>, Labels)> {
+    let defined = cluster.namespaces.keys().map(|(_, name)| name);
+    let names: BTreeSet<&Arc<str>> = defined.chain(cluster.pods.keys().map(|(namespace, _)| namespace)).collect();
+    let with_labels = names.into_iter().map(|name| {
+        let object = cluster.namespaces.get(&(Arc::from(""), name.clone()));
+        let mut labels = object.and_then(|sourced| sourced.object.metadata.labels.clone()).unwrap_or_default();
+        // The API server sets this label on every namespace (KEP-2161).
+        labels.insert("kubernetes.io/metadata.name".into(), name.to_string());
+        (name.clone(), Labels::from(&labels))
+    });
+    with_labels.collect()
 }
 
 /// A NetworkPolicy with its selectors and ports read once.
@@ -225,62 +251,56 @@ fn port_match(port: &NetworkPolicyPort) -> Result<PortMatch, String> {
 }
 
 /// Pods in groups that no selector can tell apart.
-struct Groups {
+struct Groups<'a> {
     /// By pod.
     of_pod: Vec<Identity>,
     /// By identity: namespace, and the labels that some selector reads.
-    groups: Vec<(String, Labels)>,
-    by_namespace: BTreeMap<String, Vec<Identity>>,
-    namespace_labels: BTreeMap<String, Labels>,
+    groups: Vec<Distinction<'a>>,
+    by_namespace: BTreeMap<&'a str, Vec<Identity>>,
+    namespaces: Arc<Vec<(Arc<str>, Labels)>>,
 }
 
-impl Groups {
-    fn of(cluster: &Cluster, policies: &[Policy], tables: &Tables) -> Groups {
+impl<'a> Groups<'a> {
+    fn of(cluster: &'a Cluster, policies: &[Policy], tables: &Tables) -> Groups<'a> {
         let keys: BTreeSet<&str> = policies.iter().flat_map(Policy::pod_selectors).flat_map(Selector::keys).collect();
         let mut numbers: HashMap<Distinction<'_>, Identity> = HashMap::new();
         let mut groups = Groups {
             of_pod: Vec::with_capacity(tables.pods.len()),
             groups: Vec::new(),
             by_namespace: BTreeMap::new(),
-            namespace_labels: BTreeMap::new(),
+            namespaces: tables.namespaces.clone(),
         };
         for ((namespace, _), sourced) in &cluster.pods {
             if sourced.object.ended {
                 continue;
             }
-            let labels = sourced.object.labels.iter();
-            let read = labels.filter(|(key, _)| keys.contains(&**key)).map(|(key, value)| (&**key, &**value));
-            let read: Vec<(&str, &str)> = read.collect();
-            let identity = *numbers.entry((&**namespace, read)).or_insert_with_key(|(namespace, read)| {
+            let read: Vec<(&str, &str)> = sourced.object.labels.iter().filter(|(key, _)| keys.contains(key)).collect();
+            let identity = *numbers.entry((&**namespace, read)).or_insert_with_key(|distinction| {
                 let identity = Identity(groups.groups.len() as u32);
-                let labels = read.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-                groups.groups.push(((*namespace).to_owned(), labels));
-                groups.by_namespace.entry((*namespace).to_owned()).or_default().push(identity);
+                groups.groups.push(distinction.clone());
+                groups.by_namespace.entry(&**namespace).or_default().push(identity);
                 identity
             });
             groups.of_pod.push(identity);
-        }
-        for namespace in groups.by_namespace.keys() {
-            let object = cluster.namespaces.get(&(Arc::from(""), Arc::from(namespace.as_str())));
-            let mut labels = object.and_then(|sourced| sourced.object.metadata.labels.clone()).unwrap_or_default();
-            // The API server sets this label on every namespace (KEP-2161).
-            labels.insert("kubernetes.io/metadata.name".into(), namespace.clone());
-            groups.namespace_labels.insert(namespace.clone(), labels);
         }
         groups
     }
 
     /// The identities in `namespace` that `selector` matches.
-    fn matching<'a>(&'a self, namespace: &str, selector: &'a Selector) -> impl Iterator<Item = Identity> + 'a {
+    fn matching<'s>(&'s self, namespace: &str, selector: &'s Selector) -> impl Iterator<Item = Identity> + 's {
         let identities = self.by_namespace.get(namespace).map_or(&[][..], Vec::as_slice);
-        identities.iter().copied().filter(|identity| selector.matches(&self.groups[identity.0 as usize].1))
+        let matches = |identity: &Identity| {
+            let labels = &self.groups[identity.0 as usize].1;
+            selector.matches_with(|key| labels.iter().find(|label| label.0 == key).map(|label| label.1))
+        };
+        identities.iter().copied().filter(matches)
     }
 
     fn matching_peer(&self, peer: &PodsPeer) -> Vec<Identity> {
         let namespaces: Vec<&str> = match &peer.namespaces {
             Namespaces::Own(namespace) => vec![namespace],
             Namespaces::Matching(selector) => {
-                let matching = self.namespace_labels.iter().filter(|(_, labels)| selector.matches(labels));
+                let matching = self.namespaces.iter().filter(|(_, labels)| selector.selects(labels));
                 matching.map(|(namespace, _)| &**namespace).collect()
             }
         };
@@ -290,7 +310,7 @@ impl Groups {
 
 struct Builder<'a> {
     policies: &'a [Policy],
-    groups: &'a Groups,
+    groups: &'a Groups<'a>,
     /// By identity: its class among the peers.
     class_of: Vec<PeerClass>,
     /// The classes that each distinct peer consists of.
@@ -302,7 +322,7 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// Matches every distinct peer once and puts identities that the same peers hold into one class.
-    fn new(policies: &'a [Policy], groups: &'a Groups) -> Builder<'a> {
+    fn new(policies: &'a [Policy], groups: &'a Groups<'a>) -> Builder<'a> {
         let peers: BTreeSet<&PodsPeer> = policies.iter().flat_map(Policy::pods_peers).collect();
         let members: Vec<Vec<Identity>> = peers.iter().map(|peer| groups.matching_peer(peer)).collect();
         let mut partition = Partition::new(groups.groups.len());
@@ -328,6 +348,13 @@ impl<'a> Builder<'a> {
         built.from_pod = self.select(Direction::FromPod, &mut built.sets);
         built.to_pod = self.select(Direction::ToPod, &mut built.sets);
         built.classes = self.class_of;
+        let mut numbers = HashMap::new();
+        let told_by = built.from_pod.iter().zip(&built.to_pod).zip(&built.classes);
+        let alike = told_by.map(|told_by| {
+            let next = numbers.len() as u32;
+            *numbers.entry(told_by).or_insert(next)
+        });
+        built.alike = alike.collect();
         built
     }
 

@@ -1,7 +1,7 @@
 use super::compile;
 use crate::cluster::Cluster;
 use crate::objects::parse;
-use crate::tables::{Direction, Tables, VerdictReason};
+use crate::tables::{Direction, PodIndex, Question, Tables, Verdict, VerdictReason};
 use std::net::IpAddr;
 use wire::Protocol;
 
@@ -52,7 +52,17 @@ status: {{podIPs: [{}]}}
 fn tcp(tables: &Tables, direction: Direction, subject: &str, peer: &str, port: u16) -> bool {
     let (namespace, name) = subject.split_once('/').unwrap_or(("default", subject));
     let subject = tables.find_pod(namespace, name).expect("the subject is a pod");
-    tables.check(direction, subject, peer.parse().expect("an address"), Protocol::TCP, port).allowed
+    check(tables, direction, subject, peer, (Protocol::TCP, port)).allowed
+}
+
+pub(super) fn check(
+    tables: &Tables,
+    direction: Direction,
+    subject: PodIndex,
+    peer: &str,
+    (protocol, port): (Protocol, u16),
+) -> Verdict {
+    tables.check(&Question { direction, subject, peer: addr(peer), protocol, port, names: &[] })
 }
 
 pub(super) fn addr(text: &str) -> IpAddr {
@@ -72,8 +82,18 @@ pub(super) fn abc() -> String {
 fn n01_without_a_policy_everything_is_allowed() {
     let tables = tables(&abc());
     let a = tables.find_pod("default", "a").expect("a");
-    let verdict = tables.check(ToPod, a, addr("192.0.2.1"), Protocol::UDP, 53);
+    let verdict = check(&tables, ToPod, a, "192.0.2.1", (Protocol::UDP, 53));
     assert_eq!((verdict.allowed, verdict.reason), (true, VerdictReason::NotIsolated));
+}
+
+#[test]
+fn pods_are_alike_where_no_policy_tells_them_apart() {
+    let pods = abc() + &pod("d", "app: d", "node1", &["10.244.1.4"]) + &pod("e", "app: e", "node1", &["10.244.1.5"]);
+    let spec = "{podSelector: {matchLabels: {app: d}}, ingress: [{from: [{podSelector: {matchLabels: {app: b}}}]}]}";
+    let tables = tables(&(pods + &policy("p", spec)));
+    let alike = |name: &str| tables.alike(tables.find_pod("default", name).expect("a pod"));
+    assert_eq!(alike("a"), alike("e"));
+    assert!(alike("a") != alike("b") && alike("a") != alike("d") && alike("b") != alike("d"));
 }
 
 #[test]
@@ -222,7 +242,7 @@ fn n07_sctp_and_udp_are_protocols_of_their_own_and_tcp_is_the_default() {
     let spec = "{podSelector: {}, ingress: [{ports: [{port: 80}, {port: 81, protocol: SCTP}, {protocol: UDP}]}]}";
     let tables = tables(&(abc() + &policy("p", spec)));
     let a = tables.find_pod("default", "a").expect("a");
-    let check = |protocol, port| tables.check(ToPod, a, addr(B), protocol, port).allowed;
+    let check = |protocol, port| check(&tables, ToPod, a, B, (protocol, port)).allowed;
     assert!(check(Protocol::TCP, 80) && !check(Protocol::SCTP, 80));
     assert!(check(Protocol::SCTP, 81) && !check(Protocol::TCP, 81));
     assert!(check(Protocol::UDP, 80) && check(Protocol::UDP, 1));

@@ -1,6 +1,9 @@
 use super::*;
+use crate::cluster::Cluster;
 use crate::compile::compile;
 use crate::objects::parse;
+use crate::tables::PodIndex;
+use wire::Protocol;
 
 const CLUSTER: &str = "
 apiVersion: v1
@@ -38,9 +41,14 @@ fn told(spec: &str, peer: &str, port: u16) -> (bool, Option<String>) {
     let (cluster, _) = Cluster::from_objects(parse("test.yaml", &policy).objects);
     let tables = compile_all(&cluster);
     let subject = tables.find_pod("shop", "db").unwrap();
-    let reasoned = judge(&cluster, &tables, Direction::ToPod, subject, (peer.parse().unwrap(), Protocol::TCP, port));
+    let reasoned = judge(&tables, &to_pod(subject, peer, port));
     assert_eq!(reasoned.policies, if reasoned.isolated { vec!["shop/p"] } else { vec![] });
     (reasoned.allowed, reasoned.rule)
+}
+
+fn to_pod(subject: PodIndex, peer: &str, port: u16) -> Question<'static> {
+    let (direction, protocol) = (Direction::ToPod, Protocol::TCP);
+    Question { direction, subject, peer: peer.parse().unwrap(), protocol, port, names: &[] }
 }
 
 fn compile_all(cluster: &Cluster) -> Tables {
@@ -105,8 +113,7 @@ fn a_rule_that_fails_is_nearer_than_a_policy_without_rules() {
     let (cluster, _) = Cluster::from_objects(parse("test.yaml", &policy).objects);
     let tables = compile_all(&cluster);
     let subject = tables.find_pod("shop", "db").unwrap();
-    let flow = ("10.244.1.3".parse().unwrap(), Protocol::TCP, 81);
-    let reasoned = judge(&cluster, &tables, Direction::ToPod, subject, flow);
+    let reasoned = judge(&tables, &to_pod(subject, "10.244.1.3", 81));
     assert_eq!(reasoned.policies, ["shop/p", "shop/q"]);
     assert_eq!(reasoned.rule.as_deref(), Some("shop/q spec.ingress[0].ports: TCP 81 is not in [TCP 80]"));
 }

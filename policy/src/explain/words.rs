@@ -11,16 +11,15 @@ const TOLD_MAX: usize = 6;
 
 /// The other end of the flow.
 pub(super) fn peer(flow: &Flow<'_>) -> String {
-    match flow.tables.owner(flow.peer) {
+    match flow.tables.owner(flow.question.peer) {
         Some(Owner::Pod(pod)) => {
             let pod = flow.tables.pod(pod);
-            let labels = flow.peer_labels().map(|(_, labels)| labels).unwrap_or_default();
-            let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let labels: Vec<String> = pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let labels = if labels.is_empty() { "no labels".to_owned() } else { listed(labels) };
-            format!("{}/{} ({labels}, {})", pod.namespace, pod.name, flow.peer)
+            format!("{}/{} ({labels}, {})", pod.namespace, pod.name, flow.question.peer)
         }
-        Some(Owner::Node(node)) => format!("node {} ({})", flow.tables.node(node).name, flow.peer),
-        None => format!("{}, an address of no pod or node,", flow.peer),
+        Some(Owner::Node(node)) => format!("node {} ({})", flow.tables.node(node).name, flow.question.peer),
+        None => format!("{}, an address of no pod or node,", flow.question.peer),
     }
 }
 
@@ -66,10 +65,10 @@ fn selector(selector: &LabelSelector) -> String {
 
 /// The port that the flow goes to.
 pub(super) fn port(flow: &Flow<'_>) -> String {
-    if flow.protocol.has_ports() {
-        format!("{} {}", flow.protocol, flow.dst_port)
+    if flow.question.protocol.has_ports() {
+        format!("{} {}", flow.question.protocol, flow.question.port)
     } else {
-        format!("{}, which has no ports,", flow.protocol)
+        format!("{}, which has no ports,", flow.question.protocol)
     }
 }
 

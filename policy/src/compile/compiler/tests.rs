@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::{Definition, Definitions, FileChange};
 use crate::objects::parse;
-use crate::tables::{Direction, PodIndex};
+use crate::tables::{Direction, PodIndex, Question};
 use proptest::prelude::*;
 use std::net::IpAddr;
 use wire::Protocol;
@@ -41,7 +41,8 @@ fn content(tables: &Tables) -> Vec<String> {
     for pod in (0..tables.pods.len() as u32).map(PodIndex) {
         for peer in (0..16u8).map(|last| IpAddr::from([10, 244, 1, last])) {
             for direction in [Direction::FromPod, Direction::ToPod] {
-                let verdicts = [80, 81].map(|port| tables.check(direction, pod, peer, Protocol::TCP, port));
+                let ask = |port| Question { direction, subject: pod, peer, protocol: Protocol::TCP, port, names: &[] };
+                let verdicts = [80, 81].map(|port| tables.check(&ask(port)));
                 lines.push(format!("{pod:?} {direction:?} {peer} {verdicts:?}"));
             }
         }
