@@ -19,7 +19,7 @@
 //! A port on which the server does not listen is answered by ABORT; a pod without a server has no raw socket, and its
 //! kernel answers by ICMP protocol unreachable. A kernel with its own SCTP loaded would answer beside the server.
 
-mod packet;
+pub(crate) mod packet;
 pub(crate) mod probe;
 pub(crate) mod server;
 

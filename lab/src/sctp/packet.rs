@@ -1,17 +1,17 @@
 //! SCTP packets: a common header and chunks (RFC 9260, section 3).
 
-pub(super) const DATA: u8 = 0;
-pub(super) const INIT: u8 = 1;
-pub(super) const INIT_ACK: u8 = 2;
-pub(super) const SACK: u8 = 3;
-pub(super) const HEARTBEAT: u8 = 4;
-pub(super) const HEARTBEAT_ACK: u8 = 5;
-pub(super) const ABORT: u8 = 6;
-pub(super) const SHUTDOWN: u8 = 7;
-pub(super) const SHUTDOWN_ACK: u8 = 8;
-pub(super) const COOKIE_ECHO: u8 = 10;
-pub(super) const COOKIE_ACK: u8 = 11;
-pub(super) const SHUTDOWN_COMPLETE: u8 = 14;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const INIT: u8 = 1;
+pub(crate) const INIT_ACK: u8 = 2;
+pub(crate) const SACK: u8 = 3;
+pub(crate) const HEARTBEAT: u8 = 4;
+pub(crate) const HEARTBEAT_ACK: u8 = 5;
+pub(crate) const ABORT: u8 = 6;
+pub(crate) const SHUTDOWN: u8 = 7;
+pub(crate) const SHUTDOWN_ACK: u8 = 8;
+pub(crate) const COOKIE_ECHO: u8 = 10;
+pub(crate) const COOKIE_ACK: u8 = 11;
+pub(crate) const SHUTDOWN_COMPLETE: u8 = 14;
 
 /// Parameter of INIT ACK that carries the cookie (section 3.3.3).
 const STATE_COOKIE: u16 = 7;
@@ -20,7 +20,7 @@ const STATE_COOKIE: u16 = 7;
 const WHOLE_MESSAGE: u8 = 0x07;
 
 /// Flag of ABORT: the verification tag is the peer's own, because we have none (section 3.3.7).
-pub(super) const TAG_REFLECTED: u8 = 0x01;
+pub(crate) const TAG_REFLECTED: u8 = 0x01;
 
 /// Receive window that is offered, in bytes: more than is ever sent.
 const WINDOW: u32 = 65_536;
@@ -29,24 +29,24 @@ const HEADER_LEN: usize = 12;
 
 /// A packet taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Packet<'a> {
-    pub(super) src_port: u16,
-    pub(super) dst_port: u16,
-    pub(super) tag: u32,
-    pub(super) chunks: Vec<Chunk<'a>>,
+pub(crate) struct Packet<'a> {
+    pub(crate) src_port: u16,
+    pub(crate) dst_port: u16,
+    pub(crate) tag: u32,
+    pub(crate) chunks: Vec<Chunk<'a>>,
 }
 
 /// A chunk without its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chunk<'a> {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) value: &'a [u8],
+pub(crate) struct Chunk<'a> {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) value: &'a [u8],
 }
 
 impl<'a> Packet<'a> {
     /// Reads a packet; `None` if it is too short, cut inside a chunk, or its checksum is wrong.
-    pub(super) fn check(bytes: &'a [u8]) -> Option<Packet<'a>> {
+    pub(crate) fn check(bytes: &'a [u8]) -> Option<Packet<'a>> {
         let header = bytes.get(..HEADER_LEN)?;
         let mut zeroed = bytes.to_vec();
         zeroed[8..12].fill(0);
@@ -70,19 +70,19 @@ impl<'a> Packet<'a> {
     }
 
     /// The first chunk of this kind.
-    pub(super) fn find(&self, kind: u8) -> Option<&Chunk<'a>> {
+    pub(crate) fn find(&self, kind: u8) -> Option<&Chunk<'a>> {
         self.chunks.iter().find(|chunk| chunk.kind == kind)
     }
 }
 
 impl<'a> Chunk<'a> {
     /// Initiate tag and initial TSN of INIT and INIT ACK.
-    pub(super) fn initial(&self) -> Option<(u32, u32)> {
+    pub(crate) fn initial(&self) -> Option<(u32, u32)> {
         Some((u32_at(self.value, 0)?, u32_at(self.value, 12)?))
     }
 
     /// The cookie of INIT ACK.
-    pub(super) fn cookie(&self) -> Option<&'a [u8]> {
+    pub(crate) fn cookie(&self) -> Option<&'a [u8]> {
         let mut rest = self.value.get(16..)?;
         while let [a, b, c, d, ..] = *rest {
             let len = usize::from(u16::from_be_bytes([c, d]));
@@ -96,16 +96,16 @@ impl<'a> Chunk<'a> {
     }
 
     /// TSN and message of DATA.
-    pub(super) fn data(&self) -> Option<(u32, &'a [u8])> {
+    pub(crate) fn data(&self) -> Option<(u32, &'a [u8])> {
         Some((u32_at(self.value, 0)?, self.value.get(12..)?))
     }
 }
 
 /// A packet under construction.
-pub(super) struct Builder(Vec<u8>);
+pub(crate) struct Builder(Vec<u8>);
 
 impl Builder {
-    pub(super) fn new(src_port: u16, dst_port: u16, tag: u32) -> Builder {
+    pub(crate) fn new(src_port: u16, dst_port: u16, tag: u32) -> Builder {
         let mut bytes = Vec::with_capacity(256);
         bytes.extend(src_port.to_be_bytes());
         bytes.extend(dst_port.to_be_bytes());
@@ -115,7 +115,7 @@ impl Builder {
     }
 
     /// Adds a chunk.
-    pub(super) fn chunk(mut self, kind: u8, flags: u8, value: &[u8]) -> Builder {
+    pub(crate) fn chunk(mut self, kind: u8, flags: u8, value: &[u8]) -> Builder {
         let len = u16::try_from(value.len() + 4).expect("chunks of the lab are short");
         self.0.extend([kind, flags]);
         self.0.extend(len.to_be_bytes());
@@ -125,7 +125,7 @@ impl Builder {
     }
 
     /// Adds INIT, or INIT ACK with a cookie.
-    pub(super) fn initial(self, tag: u32, tsn: u32, cookie: Option<&[u8]>) -> Builder {
+    pub(crate) fn initial(self, tag: u32, tsn: u32, cookie: Option<&[u8]>) -> Builder {
         let mut value = Vec::new();
         value.extend(tag.to_be_bytes());
         value.extend(WINDOW.to_be_bytes());
@@ -140,7 +140,7 @@ impl Builder {
     }
 
     /// Adds DATA with one message.
-    pub(super) fn data(self, tsn: u32, message: &[u8]) -> Builder {
+    pub(crate) fn data(self, tsn: u32, message: &[u8]) -> Builder {
         let mut value = tsn.to_be_bytes().to_vec();
         value.extend([0; 8]);
         value.extend(message);
@@ -148,7 +148,7 @@ impl Builder {
     }
 
     /// Adds SACK up to `tsn`.
-    pub(super) fn sack(self, tsn: u32) -> Builder {
+    pub(crate) fn sack(self, tsn: u32) -> Builder {
         let mut value = tsn.to_be_bytes().to_vec();
         value.extend(WINDOW.to_be_bytes());
         value.extend([0; 4]);
@@ -156,7 +156,7 @@ impl Builder {
     }
 
     /// The finished packet.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         let checksum = crc32c::crc32c(&self.0);
         self.0[8..12].copy_from_slice(&checksum.to_le_bytes());
         self.0

@@ -5,7 +5,7 @@ use super::packet::{self, Builder, Packet};
 use super::{PACKET_LEN_MAX, open, strip_ip};
 use crate::server::{Identity, ServerProtocol, Sighting};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(crate) fn start(identity: &Identity, ports: &[u16]) -> io::Result<()> {
 }
 
 fn serve(socket: &UdpSocket, address: IpAddr, identity: &Identity, ports: &[u16]) {
-    let mut server = Server::default();
+    let mut server = Server::new(RandomState::new().hash_one("secret"));
     let mut bytes = [0; PACKET_LEN_MAX];
     loop {
         let Ok((len, from)) = socket.recv_from(&mut bytes) else { continue };
@@ -54,16 +54,20 @@ struct Client {
     tsn: u32,
 }
 
-#[derive(Default)]
-pub(super) struct Server {
+pub(crate) struct Server {
     /// Own tags, and own first TSNs, are derived from it and from the two ends.
-    secret: RandomState,
+    secret: u64,
     associations: HashMap<(SocketAddr, u16), Client>,
 }
 
 impl Server {
+    /// A server without associations.
+    pub(crate) fn new(secret: u64) -> Server {
+        Server { secret, associations: HashMap::new() }
+    }
+
     /// The answer to one packet, if it gets one.
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         from: SocketAddr,
         packet: &Packet<'_>,
@@ -71,7 +75,7 @@ impl Server {
         message: &[u8],
     ) -> Option<Vec<u8>> {
         let ends = (from, packet.dst_port);
-        let own = (self.secret.hash_one(ends) as u32).max(1);
+        let own = (BuildHasherDefault::<DefaultHasher>::default().hash_one((self.secret, ends)) as u32).max(1);
         let reply = |tag| Builder::new(packet.dst_port, packet.src_port, tag);
         if let Some(init) = packet.find(packet::INIT) {
             let (tag, tsn) = init.initial()?;

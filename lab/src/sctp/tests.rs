@@ -22,7 +22,7 @@ fn to_port(port: u16, tag: u32) -> Builder {
 
 #[test]
 fn an_association_is_set_up_asked_and_shut_down() {
-    let mut server = Server::default();
+    let mut server = Server::new(1);
     let answer = ask(&mut server, to_port(5060, 0).initial(TAG, TSN, None)).unwrap();
     let init_ack = Packet::check(&answer).unwrap();
     assert_eq!(init_ack.tag, TAG);
@@ -41,7 +41,7 @@ fn an_association_is_set_up_asked_and_shut_down() {
 
 #[test]
 fn a_port_without_a_listener_and_a_wrong_tag_are_answered_by_abort() {
-    let mut server = Server::default();
+    let mut server = Server::new(1);
     let answer = ask(&mut server, to_port(5061, 0).initial(TAG, TSN, None)).unwrap();
     assert!(Packet::check(&answer).unwrap().find(ABORT).is_some());
     let answer = ask(&mut server, to_port(5060, 7).data(TSN, b"x")).unwrap();

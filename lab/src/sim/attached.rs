@@ -1,5 +1,6 @@
 //! A stack with its servers and clients, attached to a port.
 
+use super::associations::SctpServer;
 use super::clients::Client;
 use super::servers::{TcpServer, UdpServer};
 use super::stack::{Stack, StackConfig};
@@ -29,6 +30,7 @@ pub(super) struct Attached {
     pub(super) wake_at: Option<Instant>,
     tcp: Vec<TcpServer>,
     udp: Vec<UdpServer>,
+    sctp: Option<SctpServer>,
     clients_made: u16,
 }
 
@@ -45,6 +47,8 @@ impl Attached {
         let ports = |protocol| listen.iter().filter(move |(p, _)| *p == protocol).map(|(_, port)| *port);
         let tcp = ports(ProbeProtocol::Tcp).map(|port| TcpServer::new(&mut stack, port, &identity)).collect();
         let udp = ports(ProbeProtocol::Udp).map(|port| UdpServer::new(&mut stack, port, &identity)).collect();
+        let sctp: Vec<u16> = ports(ProbeProtocol::Sctp).collect();
+        let sctp = (!sctp.is_empty()).then(|| SctpServer::new(&mut stack, sctp, &identity, config.seed));
         Attached {
             place,
             node,
@@ -56,6 +60,7 @@ impl Attached {
             wake_at: None,
             tcp,
             udp,
+            sctp,
             clients_made: 0,
         }
     }
@@ -79,6 +84,7 @@ impl Attached {
         self.stack.poll(now);
         self.tcp.iter_mut().for_each(|server| server.step(&mut self.stack));
         self.udp.iter_mut().for_each(|server| server.step(&mut self.stack));
+        self.sctp.iter_mut().for_each(|server| server.step(&mut self.stack));
         self.clients.retain_mut(|(task, client)| {
             let goes_on = client.step(&mut self.stack, now);
             reports[task.0].clone_from(&client.report);

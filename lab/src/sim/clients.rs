@@ -1,6 +1,7 @@
-//! What simulated pods do: one connection, one datagram, one ping or one transfer, each a small state machine that is stepped after
+//! What simulated pods do: one connection, one datagram, one association, one ping or one transfer, each a small state machine that is stepped after
 //! every turn of its stack.
 
+use super::associations::{Association, Heard, sctp_socket};
 use super::servers::{BUFFER_BYTES, tcp_socket, udp_socket};
 use super::stack::Stack;
 use crate::probe::Outcome;
@@ -41,6 +42,11 @@ pub enum Task {
         /// Payload length in bytes.
         payload_bytes: usize,
     },
+    /// Set up an SCTP association, and ask who answers.
+    Associate {
+        /// Whom to ask.
+        to: SocketAddr,
+    },
     /// Send bytes over a TCP connection, and expect them back unchanged.
     Transfer {
         /// Whom to connect to.
@@ -78,6 +84,7 @@ pub(super) struct Client {
     resend_at: Instant,
     line: Vec<u8>,
     sent_bytes: u64,
+    association: Option<Association>,
 }
 
 impl Client {
@@ -101,6 +108,11 @@ impl Client {
                 socket.bind(icmp::Endpoint::Ident(local_port)).expect("a fresh socket");
                 (stack.sockets.add(socket), stack.speaks_family_of(to))
             }
+            Task::Associate { to } => (stack.sockets.add(sctp_socket(to.is_ipv4())), stack.speaks_family_of(to.ip())),
+        };
+        let association = match task {
+            Task::Associate { to } => Some(Association::new(local_port, to)),
+            _ => None,
         };
         let outcome = (!known).then_some(Outcome::Unreachable);
         Client {
@@ -113,13 +125,14 @@ impl Client {
             resend_at: now,
             line: Vec::new(),
             sent_bytes: 0,
+            association,
         }
     }
 
     /// When the client wants to be stepped although nothing came.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let waits = self.report.outcome.is_none();
-        let resends = matches!(self.task, Task::Datagram { .. } | Task::Ping { .. });
+        let resends = matches!(self.task, Task::Datagram { .. } | Task::Ping { .. } | Task::Associate { .. });
         waits.then(|| if resends { self.resend_at.min(self.deadline) } else { self.deadline })
     }
 
@@ -130,6 +143,7 @@ impl Client {
                 Task::Connect { .. } | Task::Transfer { .. } => self.step_tcp(stack, now),
                 Task::Datagram { to, payload_bytes } => self.step_udp(stack, now, to, payload_bytes),
                 Task::Ping { to, payload_bytes } => self.step_ping(stack, now, to, payload_bytes),
+                Task::Associate { .. } => self.step_sctp(stack, now),
             }
             if let Some(error) = stack.take_error(self.local_port).filter(|_| self.report.outcome.is_none()) {
                 let outcome = if error.is_port_unreachable { Outcome::Refused } else { Outcome::Unreachable };
@@ -232,6 +246,22 @@ impl Client {
         } else if now >= self.resend_at {
             self.resend_at = now + RESEND;
             let _ = socket.send_slice(&payload, to);
+        }
+    }
+
+    fn step_sctp(&mut self, stack: &mut Stack, now: Instant) {
+        let association = self.association.as_mut().expect("its task is one");
+        match association.listen(stack, self.socket) {
+            Heard::Line(line) => {
+                read_line(&mut self.report, &line, now.saturating_since(self.started));
+                self.report.outcome = Some(Outcome::Connected);
+            }
+            Heard::Refused => self.report.outcome = Some(Outcome::Refused),
+            Heard::Nothing if now >= self.resend_at => {
+                self.resend_at = now + RESEND;
+                association.speak(stack, self.socket);
+            }
+            Heard::Nothing => {}
         }
     }
 

@@ -14,6 +14,7 @@
 //! [`Sim::apply`] takes manifests through the lab's controller and the policy compiler, as `lab apply` does; changes are in force on all
 //! nodes at once, between two events. Nothing here reads a clock, a file or the machine's randomness.
 
+mod associations;
 mod attached;
 pub mod capture;
 mod clients;
@@ -314,12 +315,9 @@ impl Sim {
         &self.tasks[task.0]
     }
 
-    /// One attempt from `from` to `to`, on its own; `to`'s port is ignored for ICMP. SCTP has no simulated endpoint.
+    /// One attempt from `from` to `to`, on its own; `to`'s port is ignored for ICMP.
     pub fn probe(&mut self, from: &Place, to: SocketAddr, protocol: ProbeProtocol, timeout: Duration) -> Report {
-        let Some(task) = probe_task(to, protocol) else {
-            return Report { outcome: Some(Outcome::Unreachable), ..Report::default() };
-        };
-        let task = self.start(from, task, timeout);
+        let task = self.start(from, probe_task(to, protocol), timeout);
         self.finish(task).clone()
     }
 
@@ -329,7 +327,7 @@ impl Sim {
         let mut started = Vec::new();
         for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))).filter(|(a, b)| a != b) {
             let address = self.addresses(to).first().copied();
-            let task = address.and_then(|address| probe_task(SocketAddr::new(address, port), protocol));
+            let task = address.map(|address| probe_task(SocketAddr::new(address, port), protocol));
             let id = task.map(|task| self.start(from, task, timeout));
             started.push((from.clone(), to.clone(), id));
         }
@@ -379,12 +377,12 @@ impl Sim {
     }
 }
 
-fn probe_task(to: SocketAddr, protocol: ProbeProtocol) -> Option<Task> {
+fn probe_task(to: SocketAddr, protocol: ProbeProtocol) -> Task {
     match protocol {
-        ProbeProtocol::Tcp => Some(Task::Connect { to }),
-        ProbeProtocol::Udp => Some(Task::Datagram { to, payload_bytes: 4 }),
-        ProbeProtocol::Icmp => Some(Task::Ping { to: to.ip(), payload_bytes: 56 }),
-        ProbeProtocol::Sctp => None,
+        ProbeProtocol::Tcp => Task::Connect { to },
+        ProbeProtocol::Udp => Task::Datagram { to, payload_bytes: 4 },
+        ProbeProtocol::Icmp => Task::Ping { to: to.ip(), payload_bytes: 56 },
+        ProbeProtocol::Sctp => Task::Associate { to },
     }
 }
 

@@ -12,12 +12,20 @@ kind: Pod
 metadata: {name: near, namespace: demo, labels: {app: server}}
 spec:
   nodeName: node1
-  containers: [{name: c, image: none, ports: [{containerPort: 8080}, {containerPort: 8080, protocol: UDP}]}]
+  containers:
+  - name: c
+    image: none
+    ports: [{containerPort: 8080}, {containerPort: 8080, protocol: UDP}, {containerPort: 8080, protocol: SCTP}]
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: far, namespace: demo, labels: {app: far}}
-spec: {nodeName: node2, containers: [{name: c, image: none, ports: [{containerPort: 8080}, {containerPort: 8080, protocol: UDP}]}]}
+spec:
+  nodeName: node2
+  containers:
+  - name: c
+    image: none
+    ports: [{containerPort: 8080}, {containerPort: 8080, protocol: UDP}, {containerPort: 8080, protocol: SCTP}]
 ---
 apiVersion: v1
 kind: Pod
@@ -27,7 +35,10 @@ spec: {nodeName: node2, containers: [{name: c, image: none, ports: [{containerPo
 apiVersion: v1
 kind: Service
 metadata: {name: far, namespace: demo}
-spec: {clusterIP: 10.96.0.80, selector: {app: far}, ports: [{port: 80, targetPort: 8080}]}
+spec:
+  clusterIP: 10.96.0.80
+  selector: {app: far}
+  ports: [{name: http, port: 80, targetPort: 8080}, {name: sctp, port: 80, targetPort: 8080, protocol: SCTP}]
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -68,13 +79,15 @@ fn pods_of_one_and_of_two_nodes_reach_each_other_in_both_families() {
         let mut sim = cluster(SimConfig { shards, ..SimConfig::default() });
         for (name, ipv4) in [("near", true), ("near", false), ("far", true), ("far", false)] {
             let to = at(&sim, name, 8080, ipv4);
-            for protocol in [ProbeProtocol::Tcp, ProbeProtocol::Udp, ProbeProtocol::Icmp] {
+            for protocol in [ProbeProtocol::Tcp, ProbeProtocol::Udp, ProbeProtocol::Sctp, ProbeProtocol::Icmp] {
                 let report = sim.probe(&pod("client"), to, protocol, PATIENCE);
                 assert_eq!(report.outcome, Some(Outcome::Connected), "{protocol} to {to}\n{sim}");
             }
-            let report = sim.probe(&pod("client"), to, ProbeProtocol::Tcp, PATIENCE);
-            assert_eq!(report.server.as_deref(), Some(format!("demo/{name}").as_str()));
-            assert_eq!(report.client.map(|c| c.ip()), Some(at(&sim, "client", 0, ipv4).ip()), "P01");
+            for protocol in [ProbeProtocol::Tcp, ProbeProtocol::Udp, ProbeProtocol::Sctp] {
+                let report = sim.probe(&pod("client"), to, protocol, PATIENCE);
+                assert_eq!(report.server.as_deref(), Some(format!("demo/{name}").as_str()));
+                assert_eq!(report.client.map(|c| c.ip()), Some(at(&sim, "client", 0, ipv4).ip()), "P01");
+            }
         }
         settled(&sim);
     }
@@ -83,10 +96,12 @@ fn pods_of_one_and_of_two_nodes_reach_each_other_in_both_families() {
 #[test]
 fn a_cluster_ip_leads_to_its_backend_and_a_port_it_does_not_have_is_refused() {
     let mut sim = cluster(SimConfig::default());
-    let report = sim.probe(&pod("client"), "10.96.0.80:80".parse().unwrap(), ProbeProtocol::Tcp, PATIENCE);
-    assert_eq!((report.outcome, report.server.as_deref()), (Some(Outcome::Connected), Some("demo/far")), "{sim}");
-    let report = sim.probe(&pod("client"), "10.96.0.80:81".parse().unwrap(), ProbeProtocol::Tcp, PATIENCE);
-    assert_eq!(report.outcome, Some(Outcome::Refused));
+    for protocol in [ProbeProtocol::Tcp, ProbeProtocol::Sctp] {
+        let report = sim.probe(&pod("client"), "10.96.0.80:80".parse().unwrap(), protocol, PATIENCE);
+        assert_eq!((report.outcome, report.server.as_deref()), (Some(Outcome::Connected), Some("demo/far")), "{sim}");
+        let report = sim.probe(&pod("client"), "10.96.0.80:81".parse().unwrap(), protocol, PATIENCE);
+        assert_eq!(report.outcome, Some(Outcome::Refused), "{protocol}");
+    }
     settled(&sim);
 }
 
@@ -100,6 +115,7 @@ fn a_policy_holds_and_a_closed_port_is_refused() {
     let closed = SocketAddr::new(sim.addresses(&pod("far"))[0], 9);
     assert_eq!(sim.probe(&pod("client"), closed, ProbeProtocol::Tcp, PATIENCE).outcome, Some(Outcome::Refused));
     assert_eq!(sim.probe(&pod("client"), closed, ProbeProtocol::Udp, PATIENCE).outcome, Some(Outcome::Refused));
+    assert_eq!(sim.probe(&pod("client"), closed, ProbeProtocol::Sctp, PATIENCE).outcome, Some(Outcome::Refused));
     settled(&sim);
 }
 
@@ -189,10 +205,10 @@ fn a_fragmented_datagram_arrives_and_a_removed_pod_is_gone() {
 #[test]
 fn the_world_reaches_a_node_port_of_either_node_and_the_pod_sees_its_address() {
     let mut sim = Sim::new(SimConfig { world: true, ..SimConfig::default() });
-    let node_port = "spec: {type: NodePort, clusterIP: 10.96.0.80, ipFamilyPolicy: RequireDualStack, \
-                     selector: {app: far}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}";
-    let cluster_ip = "spec: {clusterIP: 10.96.0.80, selector: {app: far}, ports: [{port: 80, targetPort: 8080}]}";
-    let problems = sim.apply(&CLUSTER.replace(cluster_ip, node_port));
+    let node_port = CLUSTER
+        .replace("  clusterIP:", "  type: NodePort\n  ipFamilyPolicy: RequireDualStack\n  clusterIP:")
+        .replace("{name: http, port: 80, ", "{name: http, port: 80, nodePort: 30080, ");
+    let problems = sim.apply(&node_port);
     assert!(problems.is_empty(), "{problems:#?}");
     for node in ["node1", "node2"] {
         // The underlay addresses, without the gateways.
