@@ -10,7 +10,7 @@ use policy::cluster::{Cluster, settle};
 use policy::compile::compile;
 use policy::objects::{self, Object, Problem, Severity, Sourced};
 use policy::tables::Tables;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What `-f PATH...` means.
 pub(crate) struct Intent {
@@ -80,6 +80,26 @@ pub(crate) fn fill_to_answer(paths: &[PathBuf]) -> Result<Vec<Sourced<Object>>, 
     refuse_unreadable(&completed.problems)?;
     warn_of(&completed.problems);
     Ok(completed.filled)
+}
+
+/// The objects of a node's cluster directory, nothing filled in. What is wrong there is told and left out: the node may have
+/// the last good form of it in force, which no file holds any more.
+pub(crate) fn as_they_are(cluster_dir: &Path) -> Result<Vec<Sourced<Object>>, Failure> {
+    let mut written = Vec::new();
+    let sources = manifests::read(&[cluster_dir.to_owned()])?;
+    // A node does not look at hidden files and folders.
+    let is_hidden = |name: &str| {
+        let below = Path::new(name).strip_prefix(cluster_dir).unwrap_or(Path::new(""));
+        below.iter().any(|part| part.as_encoded_bytes().starts_with(b"."))
+    };
+    for source in sources.iter().filter(|source| !is_hidden(&source.name)) {
+        let parsed = objects::parse(&source.name, &source.text);
+        written.extend(parsed.objects);
+        warn_of(&parsed.problems);
+    }
+    let (settled, twice) = settle(written);
+    warn_of(&twice);
+    Ok(settled)
 }
 
 fn refuse_unreadable(problems: &[Problem]) -> Result<(), Failure> {

@@ -3,7 +3,11 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Output;
+use std::thread::JoinHandle;
 use support::{Folder, podplane, podplane_with_input, stdout, text};
 
 /// A client and two servers, one of them closed to it; a NodePort and a headless Service. Everything else is filled in.
@@ -204,4 +208,41 @@ fn bad_input_is_exit_code_2_and_says_what_there_is() {
     assert_eq!(output.status.code(), Some(2), "neither manifests nor a lab");
     let output = podplane_with_input(&["explain", "-f", "-", "--from", "a/b", "--to", "web:80"], "{");
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}
+
+/// Answers one request on a unix socket as a node of another kind would.
+fn one_answer(socket: &Path, body: &'static str) -> JoinHandle<()> {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).expect("a request") > 0);
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes()).expect("an answer");
+    })
+}
+
+#[test]
+fn a_node_that_cannot_be_explained_is_exit_code_2_with_what_to_do() {
+    let folder = Folder::new();
+    let socket = folder.path().join("node.sock");
+    let socket_text = socket.to_str().expect("UTF-8");
+    let ask = || podplane(&["explain", "--socket", socket_text, "--from", "shop/client", "--to", "web:80"]);
+    let output = ask();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no node process answers on"), "{}", text(&output.stderr));
+    // Its objects come from elsewhere.
+    let status = r#"{"version": "1", "node": "n9", "pid": 1, "uptime_ms": 1, "resident_bytes": 1, "ready": true, "waiting_for": null,
+        "config": {"generation": 1, "epoch": 1, "digest": "", "age_ms": 1, "took_us": 1, "compile_us": 1, "nodes": 1, "pods": 0,
+        "service_ports": 0, "policies": 0, "problems": []}, "dataplane": null}"#;
+    let node = one_answer(&socket, status);
+    let output = ask();
+    node.join().expect("the node was asked");
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("node n9 does not read its objects from a cluster directory") && error.contains("use -f"),
+        "{error}"
+    );
 }

@@ -36,6 +36,43 @@ fn a_node_waits_for_its_node_object_serves_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_a_node_reads_can_be_explained() {
+    namespace::run(|| {
+        let run = private_run();
+        let pod = |name: &str, host: u8| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{nodeName: node1, containers: [{{name: c}}]}}\n\
+                 status: {{podIPs: [{{ip: 10.244.1.{host}}}]}}\n"
+            )
+        };
+        let policy = "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: closed}\nspec: {podSelector: {}}\n";
+        fs::write(run.join("cluster/all.yaml"), format!("{CLUSTER}{}{}", pod("client", 2), pod("web", 3))).unwrap();
+        fs::write(run.join("cluster/.draft.yaml"), policy).unwrap();
+        let node = start(&run);
+        status_when(&run, |status| status["ready"] == true);
+        let explain = |to: &str| {
+            let question =
+                ["explain", "--socket", "/run/node.sock", "--from", "default/client", "--to", to, "-o", "json"];
+            let output = podplane(&question);
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            (told["outcome"].as_str().unwrap_or_default().to_owned(), output.status.code(), text(&output.stderr))
+        };
+        assert_eq!(
+            explain("default/web:80"),
+            ("delivered".into(), Some(0), String::new()),
+            "hidden files do not count"
+        );
+        fs::write(run.join("cluster/policy.yaml"), policy).unwrap();
+        assert_eq!(explain("10.244.1.3:80").0, "denied");
+        fs::write(run.join("cluster/broken.yaml"), "kind: [").unwrap();
+        let (outcome, code, warnings) = explain("default/web:80");
+        assert_eq!((outcome.as_str(), code), ("denied", Some(1)));
+        assert!(warnings.contains("broken.yaml"), "{warnings}");
+        assert_eq!(terminate(node), Some(0));
+    });
+}
+
+#[test]
 fn a_node_that_was_killed_is_started_again_on_the_same_socket() {
     namespace::run(|| {
         let run = private_run();

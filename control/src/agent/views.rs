@@ -2,11 +2,11 @@
 
 mod services;
 
-use super::{Agent, not_ready};
+use super::{Agent, AgentConfig, not_ready};
 use crate::announce::Announcements;
 use crate::api::{
-    ApiError, ConfigStatus, DataplaneStatus, Drop, Endpoint, Flow, Port, Problem, Status, Traffic, Transfers,
-    UplinkInterface, UplinkStatus,
+    ApiError, ConfigStatus, DataplaneStatus, Drop, Endpoint, Flow, Port, Problem, SourceStatus, Status, Traffic,
+    Transfers, UplinkInterface, UplinkStatus,
 };
 use node::{Dataplane, PortInfo, TapKind, UplinkState};
 use policy::tables::{Owner, Tables};
@@ -51,8 +51,22 @@ impl Agent {
             resident_bytes: resident_bytes(),
             ready,
             waiting_for,
+            source: self.source(),
             config,
             dataplane: running.map(|running| dataplane(&running, self.announcements())),
+        }
+    }
+
+    fn source(&self) -> SourceStatus {
+        let AgentConfig { cluster_dir, service_cidrs, nodeport_addresses, external_ips, .. } = &self.config;
+        SourceStatus {
+            // Whoever asks may stand in another folder than the node.
+            cluster_dir: Some(std::path::absolute(cluster_dir).unwrap_or_else(|_| cluster_dir.clone())),
+            service_cidrs: service_cidrs.clone(),
+            nodeport_addresses: nodeport_addresses.clone(),
+            external_ips: external_ips.clone(),
+            masquerade_all: self.config.masquerade_all,
+            non_masquerade_cidrs: self.config.non_masquerade_cidrs.clone(),
         }
     }
 

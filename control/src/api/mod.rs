@@ -26,6 +26,7 @@ pub use client::{Client, ClientError};
 pub(crate) use server::Server;
 pub use services::{Service, ServiceAddress, ServiceBackend, ServiceHits, ServicePort};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -48,10 +49,31 @@ pub struct Status {
     pub ready: bool,
     /// What it waits for, while it is not ready.
     pub waiting_for: Option<String>,
+    /// Where the intent comes from, and what the command line says about it.
+    #[serde(default)]
+    pub source: SourceStatus,
     /// The intent in force.
     pub config: ConfigStatus,
     /// The running dataplane; absent until the node's own Node object is known.
     pub dataplane: Option<DataplaneStatus>,
+}
+
+/// Where a node's objects come from, and the flags with which it compiles them: whoever reads the same objects with the same
+/// flags gets the same tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// The cluster directory, as an absolute path; `None` if the objects come from elsewhere.
+    pub cluster_dir: Option<PathBuf>,
+    /// The ranges that Services get their cluster addresses from.
+    pub service_cidrs: Vec<IpNet>,
+    /// nodePorts are served on node addresses in these ranges; empty: on all.
+    pub nodeport_addresses: Vec<IpNet>,
+    /// externalIPs of Services that are served; empty: none.
+    pub external_ips: Vec<IpNet>,
+    /// Whether every packet to a Service gets the node's address as its source.
+    pub masquerade_all: bool,
+    /// Ranges outside the cluster that pods reach with their own address.
+    pub non_masquerade_cidrs: Vec<IpNet>,
 }
 
 /// The intent that is in force.

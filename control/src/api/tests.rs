@@ -58,6 +58,8 @@ fn a_waiting_node_says_what_it_waits_for() {
     let status = client.status().unwrap();
     assert_eq!((status.node.as_str(), status.ready, status.dataplane), ("node1", false, None));
     assert!(status.waiting_for.unwrap().contains("the first look at"));
+    assert_eq!(status.source.cluster_dir, Some(bench.folder.path().join("cluster")));
+    assert_eq!(status.source.service_cidrs.len(), 2);
     assert_eq!(refusal(client.ports()).code, ErrorCode::NotReady);
     assert_eq!(refusal(client.flows()).code, ErrorCode::NotReady);
     assert_eq!(refusal(client.services()).code, ErrorCode::NotReady);

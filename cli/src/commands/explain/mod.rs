@@ -1,5 +1,7 @@
-//! `podplane explain`: what becomes of a connection and why, from manifests or a lab's objects; nothing is sent.
+//! `podplane explain`: what becomes of a connection and why, from manifests, or the objects of a lab or of a running node;
+//! nothing is sent.
 
+mod source;
 mod target;
 mod text;
 
@@ -7,12 +9,8 @@ use super::service_flags::ServiceFlags;
 use crate::intent;
 use crate::output::{Answer, Context, Failure};
 use clap::Args;
-use control::controller::LabNetwork;
 use lab::explain::{Question, explain};
 use lab::probe::ProbeProtocol;
-use lab::{Lab, NodeOptions};
-use policy::objects::{Object, Sourced};
-use std::path::PathBuf;
 
 /// Arguments of `podplane explain`.
 #[derive(Args)]
@@ -22,7 +20,9 @@ use std::path::PathBuf;
   podplane explain -f manifests/ --from world --to 172.30.0.11:30080
   podplane explain -f manifests/ --from world:203.0.113.9 --to shop/front:80 --node node2 --protocol udp
   podplane explain -f manifests/ --from node:node1 --to 127.0.0.1:30080
+  podplane explain -f manifests/ --from shop/db-0 --to shop/front-7x2lq --protocol icmp
   podplane explain --lab mine --from shop/db-0 --to http://backend.shop/ -o json
+  podplane explain --socket /run/podplane/node.sock --from shop/db-0 --to 10.244.2.7:8080
 
 PLACE is NS/POD, node:NAME, world (a client outside the cluster), world:IP, or an address: the pod or node that owns it, else a
 pod without labels (in namespace default) if a node's pod range holds it, else a host outside.
@@ -30,25 +30,15 @@ HOST is an address, NS/SERVICE, a DNS name as that place would look it up, a PLA
 host and port.
 
 Whether somebody listens at the destination is not judged. A pod that only an EndpointSlice tells of is taken to be there; with
---lab nothing is taken for granted. What the manifests leave open (nodes, addresses, the pods of a Deployment) is filled in as in
-a lab. Packets from outside enter at the node that has the address or would announce it, else at the first ready one that
+--lab and --socket nothing is taken for granted. What the manifests leave open (nodes, addresses, the pods of a Deployment) is
+filled in as in a lab. --socket asks a running node where it reads its objects and with which flags it runs. Packets from outside enter at the node that has the address or would announce it, else at the first ready one that
 serves it; --node says another.
 
 For a Service with several backends the first that is not reached is told, else the first; --each tells all.
 Exit codes: 0 delivered or external, 1 denied, rejected, dropped or unresolved, 2 bad usage or bad input.")]
 pub(crate) struct ExplainArgs {
-    /// Kubernetes YAML or JSON: a file, a folder, or - for standard input; may be repeated
-    #[arg(
-        short = 'f',
-        long = "filename",
-        value_name = "PATH",
-        required_unless_present = "lab",
-        conflicts_with = "lab"
-    )]
-    paths: Vec<PathBuf>,
-    /// The objects of this running lab, and the flags of its nodes where none are given here
-    #[arg(long, value_name = "L")]
-    lab: Option<String>,
+    #[command(flatten)]
+    source: source::SourceArgs,
     /// Who asks
     #[arg(long, value_name = "PLACE")]
     from: String,
@@ -81,34 +71,12 @@ pub(crate) fn run(args: ExplainArgs, context: &Context) -> Result<Answer, Failur
         protocol: target.protocol,
         node: args.node.map(|node| node.strip_prefix("node:").map(str::to_owned).unwrap_or(node)),
         each: args.each,
-        assume_pods: args.lab.is_none(),
+        assume_pods: args.source.leaves_pods_out(),
     };
-    let cluster = match &args.lab {
-        Some(name) => of_lab(name, &args.services)?,
-        None => of_manifests(&args.paths, &args.services)?,
-    };
+    let cluster = args.source.read(&args.services)?;
     let (explanation, problems) =
         explain(&cluster.objects, &cluster.network, &cluster.options, &question).map_err(super::lab::failure)?;
     intent::warn_of(&problems);
     context.show(&explanation, text::explanation)?;
     Ok(if explanation.outcome.is_yes() { Answer::Yes } else { Answer::No })
-}
-
-/// What the question is about.
-struct Cluster {
-    objects: Vec<Sourced<Object>>,
-    network: LabNetwork,
-    options: NodeOptions,
-}
-
-fn of_manifests(paths: &[PathBuf], flags: &ServiceFlags) -> Result<Cluster, Failure> {
-    let filled = intent::fill_to_answer(paths)?;
-    Ok(Cluster { objects: filled, network: LabNetwork::default(), options: flags.node_options() })
-}
-
-fn of_lab(name: &str, flags: &ServiceFlags) -> Result<Cluster, Failure> {
-    let lab = Lab::open(name).map_err(super::lab::failure)?;
-    let (objects, network, running) = lab.blueprint().map_err(super::lab::failure)?;
-    let options = if *flags == ServiceFlags::default() { running } else { flags.node_options() };
-    Ok(Cluster { objects, network, options })
 }
