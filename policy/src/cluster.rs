@@ -17,7 +17,7 @@ pub use definitions::{Definition, Definitions, Delta, FileChange};
 pub use pod::Pod;
 pub use slice::{Endpoint, Hints, Slice, SlicePort};
 
-use crate::objects::{Kind, Object, Problem, Source, Sourced};
+use crate::objects::{ClusterNetworkPolicy, Kind, Object, Problem, Source, Sourced};
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +82,7 @@ cluster! {
     services: Service(Service), "Services.";
     endpoint_slices: EndpointSlice(Slice), "EndpointSlices.";
     network_policies: NetworkPolicy(NetworkPolicy), "NetworkPolicies.";
+    cluster_network_policies: ClusterNetworkPolicy(ClusterNetworkPolicy), "ClusterNetworkPolicies; the first half of the key is empty.";
 }
 
 impl Item {
@@ -93,6 +94,7 @@ impl Item {
             Object::Service(object) => Item::Service(object.clone()),
             Object::EndpointSlice(object) => Item::EndpointSlice(Arc::new(Slice::from(&**object))),
             Object::NetworkPolicy(object) => Item::NetworkPolicy(object.clone()),
+            Object::ClusterNetworkPolicy(object) => Item::ClusterNetworkPolicy(object.clone()),
             Object::Deployment(_)
             | Object::ReplicaSet(_)
             | Object::StatefulSet(_)

@@ -5,9 +5,11 @@
 //! and every problem found, by file, object and field. A bad object is refused alone; the rest of the text goes on. The
 //! text decides nothing about this program: depth, aliases and expansion are bounded, and no input makes it panic.
 //!
-//! A NetworkPolicy that holds a field this program does not know may mean less than it seems to allow, so it is kept
-//! but the rule around the field is closed (matches nothing): see [`CLOSED_ANNOTATION`].
+//! A policy that holds a field this program does not know may mean less than it seems to allow, so it is kept but the rule
+//! around the field is closed: see [`CLOSED_ANNOTATION`].
 
+mod annotations;
+pub mod cluster_network_policy;
 mod decode;
 mod document;
 mod object;
@@ -16,8 +18,9 @@ mod problem;
 mod reader;
 mod validate;
 
-pub use decode::CLOSED_ANNOTATION;
-pub(crate) use decode::closed_rules;
+pub(crate) use annotations::closed_rules;
+pub use annotations::{CLOSED_ANNOTATION, DRY_RUN_ANNOTATION, ESTABLISHED_ANNOTATION, is_dry_run, keeps_established};
+pub use cluster_network_policy::ClusterNetworkPolicy;
 pub use object::{Kind, Object, ObjectRef, Source, Sourced};
 pub use pool::{AddressRange, IPAddressPool, IPAddressPoolSpec, ServiceAllocation};
 pub use problem::{Problem, Severity};

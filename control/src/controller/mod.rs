@@ -32,7 +32,7 @@ use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use policy::objects::{IPAddressPool, Object, ObjectRef, Problem, Severity, Source, Sourced};
+use policy::objects::{ClusterNetworkPolicy, IPAddressPool, Object, ObjectRef, Problem, Severity, Source, Sourced};
 use policy::selector::Selector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -52,7 +52,7 @@ type Key = (String, String);
 /// The result of [`fill`].
 #[derive(Clone, Debug, Default)]
 pub struct Filled {
-    /// Namespaces, Nodes, Pods, Services, EndpointSlices and NetworkPolicies, in this order, each by namespace and name.
+    /// Namespaces, Nodes, Pods, Services, EndpointSlices, NetworkPolicies and ClusterNetworkPolicies, in this order, each by namespace and name.
     pub objects: Vec<Sourced<Object>>,
     /// Objects that were refused, and why; everything else is in `objects`. Warnings are about what an object lacks there.
     pub problems: Vec<Problem>,
@@ -104,6 +104,7 @@ struct State {
     services: BTreeMap<Key, Service>,
     slices: BTreeMap<Key, EndpointSlice>,
     policies: BTreeMap<Key, NetworkPolicy>,
+    cluster_policies: BTreeMap<Key, ClusterNetworkPolicy>,
     endpoints: BTreeMap<Key, Endpoints>,
     pools: BTreeMap<Key, IPAddressPool>,
 }
@@ -122,6 +123,9 @@ impl State {
             Object::Service(service) => drop(self.services.insert(key, Arc::unwrap_or_clone(service))),
             Object::EndpointSlice(slice) => drop(self.slices.insert(key, Arc::unwrap_or_clone(slice))),
             Object::NetworkPolicy(policy) => drop(self.policies.insert(key, Arc::unwrap_or_clone(policy))),
+            Object::ClusterNetworkPolicy(policy) => {
+                drop(self.cluster_policies.insert(key, Arc::unwrap_or_clone(policy)))
+            }
             Object::Endpoints(endpoints) => drop(self.endpoints.insert(key, Arc::unwrap_or_clone(endpoints))),
             Object::IPAddressPool(pool) => drop(self.pools.insert(key, Arc::unwrap_or_clone(pool))),
         }
@@ -187,7 +191,9 @@ impl State {
         let services = self.services.into_values().map(Object::from);
         let slices = self.slices.into_values().map(Object::from);
         let policies = self.policies.into_values().map(Object::from);
-        let all = namespaces.chain(nodes).chain(pods).chain(services).chain(slices).chain(policies);
+        let cluster_policies = self.cluster_policies.into_values().map(Object::from);
+        let all =
+            namespaces.chain(nodes).chain(pods).chain(services).chain(slices).chain(policies).chain(cluster_policies);
         all.map(|object| Sourced { source: problems.source(&object.reference()), object }).collect()
     }
 }

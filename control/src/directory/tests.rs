@@ -313,6 +313,22 @@ fn what_is_written_is_read_back_as_it_was() {
 }
 
 #[test]
+fn a_cluster_network_policy_is_written_back_with_its_closed_rules() {
+    let manifest = r#"{"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy", "metadata": {"name": "p"},
+        "spec": {"tier": "Admin", "priority": 7, "subject": {"pods": {"podSelector": {}}}, "egress": [
+            {"name": "yes", "action": "Accept", "to": [{"domainNames": ["*.example.com"]}, {"networks": ["::/0"]}]},
+            {"action": "Deny", "to": [{"unheard": {}}], "protocols": [{"tcp": {"destinationPort": {"number": 80}}}, {"icmp": {}}]}]},
+        "status": {"conditions": []}}"#;
+    let read = policy::objects::parse("test", manifest).objects;
+    let written: Vec<_> = read.into_iter().map(|sourced| sourced.object).collect();
+    let folder = TempDir::new().unwrap();
+    assert_eq!(write(folder.path(), &written).unwrap().written, 1);
+    let text = fs::read_to_string(folder.path().join("clusternetworkpolicies/p.yaml")).unwrap();
+    assert_eq!(objects(&text), written, "{text}");
+    assert!(text.contains("podplane.io/closed-rules: egress[1]"), "{text}");
+}
+
+#[test]
 fn writing_touches_what_changed_and_removes_what_is_gone() {
     let folder = TempDir::new().unwrap();
     let three = objects(&["a", "b", "c"].map(|name| format!("---\n{}", namespace(name))).concat());

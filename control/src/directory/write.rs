@@ -59,6 +59,7 @@ fn yaml(object: &Object) -> io::Result<String> {
 fn folder(kind: Kind) -> String {
     match kind {
         Kind::NetworkPolicy => "networkpolicies".to_owned(),
+        Kind::ClusterNetworkPolicy => "clusternetworkpolicies".to_owned(),
         Kind::Endpoints => "endpoints".to_owned(),
         _ => format!("{}s", kind.as_str().to_lowercase()),
     }

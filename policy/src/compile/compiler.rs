@@ -13,6 +13,9 @@ use crate::tables::{NodeEntry, Tables};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Kinds that the policies are compiled from, besides Nodes and Pods.
+const POLICY_KINDS: [Kind; 3] = [Kind::Namespace, Kind::NetworkPolicy, Kind::ClusterNetworkPolicy];
+
 /// Compiles one generation of objects after another.
 #[derive(Debug, Default)]
 pub struct Compiler {
@@ -66,7 +69,7 @@ impl Compiler {
         let pods = is_first || delta.touches(Kind::Pod);
         let owners = (nodes || pods) && self.compile_places(cluster, pods, &mut tables);
         self.compile_services(cluster, delta, owners, &mut tables);
-        if owners || delta.touches(Kind::Namespace) || delta.touches(Kind::NetworkPolicy) {
+        if owners || POLICY_KINDS.iter().any(|kind| delta.touches(*kind)) {
             self.problems.policies.clear();
             policies::compile(cluster, &mut tables, &mut self.problems.policies);
             self.work.policies = true;

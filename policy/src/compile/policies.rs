@@ -112,7 +112,7 @@ impl Policy {
             return read;
         };
         read.selector = spec.pod_selector.as_ref().map(Selector::compile).unwrap_or_default();
-        let is_closed = closed_rules(policy);
+        let is_closed = closed_rules(&policy.metadata);
         let types = spec.policy_types.iter().flatten().map(String::as_str).collect::<Vec<_>>();
         // Absent policyTypes: ingress always, egress if there are egress rules (N03).
         let isolates_to_pod = types.is_empty() || types.contains(&"Ingress");

@@ -1,26 +1,25 @@
 //! From a JSON value to typed objects: lists are taken apart, kind and apiVersion are checked, unknown fields are
 //! reported, and what the API server would refuse is refused.
 
+use super::cluster_network_policy::{Action, ClusterNetworkPolicy, Tier};
 use super::object::{Kind, Object, ObjectRef, Source, Sourced};
 use super::pool::IPAddressPool;
 use super::problem::{Problem, Severity};
 use super::reader::{Mismatch, read};
-use super::{Parsed, validate};
+use super::{Parsed, annotations, validate};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-/// Annotation on a NetworkPolicy that lists its closed rules, such as `ingress[0],egress[2]`, or `*` for all of them. A
-/// closed rule matches nothing: part of it is written in fields that podplane does not understand (N16). It is kept as
-/// an annotation so that it survives when the object is written to a cluster directory.
-pub const CLOSED_ANNOTATION: &str = "podplane.io/closed-rules";
 
 /// Nesting of lists in lists.
 const LISTS_DEPTH_MAX: u32 = 4;
+
+/// Group of ClusterNetworkPolicy, and the kinds that it replaces there with the tier that each became.
+const POLICY_GROUP: &str = "policy.networking.k8s.io";
+const PREDECESSORS: [(&str, Tier); 2] =
+    [("AdminNetworkPolicy", Tier::Admin), ("BaselineAdminNetworkPolicy", Tier::Baseline)];
 
 /// Reads the object, or the list of objects, that one document holds.
 pub(crate) fn decode(source: &Source, value: Value, parsed: &mut Parsed) {
@@ -61,7 +60,14 @@ fn decode_nested(source: &Source, value: Value, implied: Option<&str>, depth: u3
         };
     }
     let Some(known) = Kind::find(kind) else {
-        let message = format!("skipped: podplane does not use {api_version} {kind}");
+        let message = match PREDECESSORS.iter().find(|(old, _)| old == kind && group(api_version) == POLICY_GROUP) {
+            Some((_, tier)) => format!(
+                "skipped: {api_version} {kind} is not in force. Write it as a {} ClusterNetworkPolicy with spec.tier: {tier}, \
+                 actions Accept, Deny and Pass, and ports as protocols",
+                Kind::ClusterNetworkPolicy.api_version()
+            ),
+            None => format!("skipped: podplane does not use {api_version} {kind}"),
+        };
         return parsed.problems.push(Problem::of(source, reference, "", message, Severity::Warning));
     };
     if !known.accepts(api_version) {
@@ -94,6 +100,7 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
         Kind::Service => read::<Service>(value, &mut unknown).map(Object::from),
         Kind::EndpointSlice => read::<EndpointSlice>(value, &mut unknown).map(Object::from),
         Kind::NetworkPolicy => read::<NetworkPolicy>(value, &mut unknown).map(Object::from),
+        Kind::ClusterNetworkPolicy => read::<ClusterNetworkPolicy>(value, &mut unknown).map(Object::from),
         Kind::Endpoints => read::<Endpoints>(value, &mut unknown).map(Object::from),
         Kind::IPAddressPool => read::<IPAddressPool>(value, &mut unknown).map(Object::from),
     };
@@ -107,63 +114,63 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
     if kind.is_namespaced() {
         object.metadata_mut().namespace.get_or_insert_with(|| "default".into());
     }
-    let refused = validate::validate(&object);
+    let closing: Vec<&str> = unknown.iter().filter_map(|path| closed_rule(path)).collect();
+    if matches!(object, Object::NetworkPolicy(_) | Object::ClusterNetworkPolicy(_)) {
+        annotations::close(object.metadata_mut(), closing.into_iter());
+        for (annotation, message) in annotations::mistakes(object.metadata()) {
+            let field = format!("metadata.annotations.{annotation}");
+            parsed.problems.push(Problem::of(source, reference.clone(), field, message, Severity::Warning));
+        }
+    }
+    let mut refused = validate::validate(&object);
+    if let Object::ClusterNetworkPolicy(_) = &object {
+        // Whom the policy is about cannot be guessed.
+        let subjects = unknown.extract_if(.., |path| path.starts_with("spec.subject."));
+        refused.extend(subjects.map(|path| (path, "unknown field: it is not known whom the policy is about".into())));
+    }
     let is_refused = !refused.is_empty();
     for (field, message) in refused {
         parsed.problems.push(Problem::of(source, reference.clone(), field, message, Severity::Refused));
     }
     for path in &unknown {
-        let (message, severity) = match &object {
-            Object::NetworkPolicy(_) if path.starts_with("spec.") && !is_refused => {
-                (format!("unknown field: {}", closure_text(path)), Severity::Closed)
-            }
-            _ if is_refused => ("unknown field".into(), Severity::Warning),
-            _ => ("unknown field, ignored".into(), Severity::Warning),
+        let closure = closed_rule(path).filter(|_| !is_refused).and_then(|rule| closure_text(&object, rule));
+        let (message, severity) = match closure {
+            Some(closure) => (format!("unknown field: {closure}"), Severity::Closed),
+            None if is_refused => ("unknown field".into(), Severity::Warning),
+            None => ("unknown field, ignored".into(), Severity::Warning),
         };
         parsed.problems.push(Problem::of(source, reference.clone(), path.clone(), message, severity));
     }
     if is_refused {
         return;
     }
-    if let Object::NetworkPolicy(policy) = &mut object {
-        close(Arc::make_mut(policy), &unknown);
-    }
     parsed.objects.push(Sourced { source: source.clone(), object });
 }
 
-/// The rule that an unknown field at `path` closes: `ingress[0]`, or `*` when it stands outside the rules.
-fn closed_rule(path: &str) -> &str {
-    let Some(rest) = path.strip_prefix("spec.") else { return "*" };
-    let end = rest.find(']').map_or(0, |at| at + 1);
-    if rest.starts_with("ingress[") || rest.starts_with("egress[") { &rest[..end] } else { "*" }
+/// The rule that an unknown field at `path` of a policy closes: `ingress[0]`, or `*` when it stands outside the rules.
+/// `None` outside the spec.
+fn closed_rule(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("spec.")?;
+    let is_rule = rest.starts_with("ingress[") || rest.starts_with("egress[");
+    Some(rest.find(']').filter(|_| is_rule).map_or("*", |end| &rest[..=end]))
 }
 
-fn closure_text(path: &str) -> String {
-    match closed_rule(path) {
-        "*" => "no rule of this policy matches anything".into(),
-        rule => format!("spec.{rule} matches nothing"),
+/// What an unknown field in `rule` of `object` does; `None` if `object` is no policy.
+fn closure_text(object: &Object, rule: &str) -> Option<String> {
+    let rules = match (object, rule) {
+        (Object::NetworkPolicy(_), "*") => return Some("no rule of this policy matches anything".into()),
+        (Object::NetworkPolicy(_), rule) => return Some(format!("spec.{rule} matches nothing")),
+        (Object::ClusterNetworkPolicy(policy), _) => policy.spec.rules(),
+        _ => return None,
+    };
+    if rule == "*" {
+        return Some("no Accept rule of this policy matches anything, its Deny and Pass rules deny everything".into());
     }
-}
-
-fn close(policy: &mut NetworkPolicy, unknown: &[String]) {
-    let mut closed: BTreeSet<&str> =
-        unknown.iter().filter(|path| path.starts_with("spec.")).map(|path| closed_rule(path)).collect();
-    if closed.is_empty() {
-        return;
-    }
-    let annotations = policy.metadata.annotations.get_or_insert_default();
-    let before = annotations.remove(CLOSED_ANNOTATION).unwrap_or_default();
-    closed.extend(before.split(',').map(str::trim).filter(|rule| !rule.is_empty()));
-    let text = if closed.contains("*") { "*".into() } else { closed.into_iter().collect::<Vec<_>>().join(",") };
-    annotations.insert(CLOSED_ANNOTATION.into(), text);
-}
-
-/// Tells whether rule `index` of `list` (`ingress` or `egress`) of a policy is closed.
-pub(crate) fn closed_rules(policy: &NetworkPolicy) -> impl Fn(&str, usize) -> bool {
-    let annotation = policy.metadata.annotations.as_ref().and_then(|all| all.get(CLOSED_ANNOTATION));
-    let closed: BTreeSet<String> =
-        annotation.map(|text| text.split(',').map(|rule| rule.trim().to_owned()).collect()).unwrap_or_default();
-    move |list, index| !closed.is_empty() && (closed.contains("*") || closed.contains(&format!("{list}[{index}]")))
+    let action = rules.into_iter().find(|(field, _)| field == rule).map(|(_, action)| action);
+    Some(match action {
+        Some(Action::Deny | Action::Pass) => format!("spec.{rule} denies everything"),
+        Some(Action::Accept) | None => format!("spec.{rule} matches nothing"),
+    })
 }
 
 fn group(api_version: &str) -> &str {

@@ -1,5 +1,6 @@
 //! The kinds of objects that podplane understands, and how one is named.
 
+use super::cluster_network_policy::ClusterNetworkPolicy;
 use super::pool::IPAddressPool;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
@@ -139,6 +140,7 @@ kinds! {
     Service, "v1", true;
     EndpointSlice, "discovery.k8s.io/v1", true;
     NetworkPolicy, "networking.k8s.io/v1", true;
+    ClusterNetworkPolicy, "policy.networking.k8s.io/v1alpha2", false;
     Endpoints, "v1", true;
     IPAddressPool, "podplane.io/v1alpha1", true;
 }

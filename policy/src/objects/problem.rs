@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub enum Severity {
     /// Nothing: the object is in force as written, or is of a kind that this program does not use.
     Warning,
-    /// The object is in force, but a NetworkPolicy rule of it matches nothing because part of it is not understood.
+    /// The object is in force, but a rule of it is closed because part of it is not understood: it accepts nothing.
     Closed,
     /// The object is refused; the rest of the source is in force.
     Refused,

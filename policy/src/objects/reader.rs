@@ -26,7 +26,10 @@ pub(crate) fn read<T: DeserializeOwned>(value: Value, unknown: &mut Vec<String>)
     let result = T::deserialize(Reader { value, context: &context });
     let mut context = context.into_inner();
     unknown.append(&mut context.unknown);
-    result.map_err(|Error(message)| Mismatch { field: context.path_text(), message })
+    result.map_err(|Error { message, missing }| {
+        context.path.extend(missing.map(|field| Segment::Field(field.to_owned())));
+        Mismatch { field: context.path_text(), message }
+    })
 }
 
 #[derive(Debug)]
@@ -61,11 +64,15 @@ impl Context {
 }
 
 #[derive(Debug)]
-struct Error(String);
+struct Error {
+    message: String,
+    /// The field that the object at the reader's path lacks.
+    missing: Option<&'static str>,
+}
 
 impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
 
@@ -73,7 +80,11 @@ impl std::error::Error for Error {}
 
 impl de::Error for Error {
     fn custom<T: Display>(message: T) -> Error {
-        Error(message.to_string())
+        Error { message: message.to_string(), missing: None }
+    }
+
+    fn missing_field(field: &'static str) -> Error {
+        Error { message: "required".into(), missing: Some(field) }
     }
 }
 
@@ -148,7 +159,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         match self.value {
             Value::String(value) => visitor.visit_string(value),
             // YAML reads y, no, on, 1.10 as something else, here as in Kubernetes.
-            Value::Bool(_) | Value::Number(_) => Err(Error(format!("{}: put it in quotes", self.mismatch(&visitor)))),
+            Value::Bool(_) | Value::Number(_) => {
+                Err(de::Error::custom(format_args!("{}: put it in quotes", self.mismatch(&visitor))))
+            }
             _ => Err(self.mismatch(&visitor)),
         }
     }

@@ -225,3 +225,5 @@ fn an_unknown_field_is_a_warning_except_in_a_network_policy() {
     let annotations = parsed.objects[0].object.metadata().annotations.clone().unwrap_or_default();
     assert_eq!(annotations.get(CLOSED_ANNOTATION).map(String::as_str), Some("egress[1]"));
 }
+
+mod cluster_network_policy;

@@ -67,6 +67,7 @@ pub(crate) fn validate(object: &Object) -> Vec<(String, String)> {
         Object::Service(service) => service::validate_service(service, out),
         Object::EndpointSlice(slice) => endpoints::validate_slice(slice, out),
         Object::NetworkPolicy(policy) => network_policy::validate_policy(policy, out),
+        Object::ClusterNetworkPolicy(_) => {}
         Object::Endpoints(endpoints) => endpoints::validate_endpoints(endpoints, out),
         Object::IPAddressPool(pool) => pool::validate_pool(pool, out),
     }
