@@ -81,7 +81,7 @@ impl Flow<'_> {
     fn nearest(&self, policies: &[&PolicyEntry]) -> Option<String> {
         let mut nearest: Option<(Nearness, String)> = None;
         for policy in policies {
-            let PolicyObject::NetworkPolicy(object) = &policy.object;
+            let PolicyObject::NetworkPolicy(object) = &policy.object else { continue };
             for found in self.failures(&policy.namespace, &policy.name, object) {
                 if nearest.as_ref().is_none_or(|(nearness, _)| found.0 > *nearness) {
                     nearest = Some(found);

@@ -67,9 +67,12 @@ impl Compiler {
         self.work = Work::default();
         let nodes = is_first || delta.touches(Kind::Node);
         let pods = is_first || delta.touches(Kind::Pod);
+        let nodes_before = tables.nodes.clone();
         let owners = (nodes || pods) && self.compile_places(cluster, pods, &mut tables);
+        let labels = |node: &NodeEntry| node.labels.clone();
+        let relabelled = !nodes_before.iter().map(labels).eq(tables.nodes.iter().map(labels));
         self.compile_services(cluster, delta, owners, &mut tables);
-        if owners || POLICY_KINDS.iter().any(|kind| delta.touches(*kind)) {
+        if owners || relabelled || POLICY_KINDS.iter().any(|kind| delta.touches(*kind)) {
             self.problems.policies.clear();
             policies::compile(cluster, &mut tables, &mut self.problems.policies);
             self.work.policies = true;

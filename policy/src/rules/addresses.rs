@@ -1,4 +1,4 @@
-//! From an address to the rules whose ipBlock holds it.
+//! From an address to the rules whose CIDRs hold it: ipBlocks, networks, the addresses of nodes.
 //!
 //! Blocks and their exceptions cut the address space into stretches in which every address has the same answer; a lookup is
 //! one binary search among their starts, however the blocks nest.
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// An ipBlock of a rule.
+/// An ipBlock of a rule, or another CIDR without exceptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) cidr: IpNet,

@@ -1,4 +1,4 @@
-//! From a protocol and a port to the first rule that allows them.
+//! From a protocol and a port to the first rule that matches them.
 
 use crate::tables::ContainerPort;
 use std::ops::RangeInclusive;
@@ -16,19 +16,19 @@ pub(crate) enum PortMatch {
     Everything,
     /// `port` to `endPort`, or all ports of a protocol.
     Range(Protocol, RangeInclusive<u16>),
-    /// Ports that the receiving pod gives this name.
-    Named(Protocol, Arc<str>),
+    /// Ports that the receiving pod gives this name, of one protocol or of any.
+    Named(Option<Protocol>, Arc<str>),
 }
 
 /// Where each stretch of ports with the same answer starts, in order.
 type Stretches = Vec<(u16, Option<u32>)>;
 
-/// Ports of several rules put together: for each port the lowest position of a rule that allows it.
+/// Ports of several rules put together: for each port the lowest position of a rule that matches it.
 #[derive(Debug, Default)]
 pub(crate) struct PortRules {
     everything: Option<u32>,
     ranges: Vec<(Protocol, Stretches)>,
-    named: Vec<(Protocol, Arc<str>, u32)>,
+    named: Vec<(Option<Protocol>, Arc<str>, u32)>,
 }
 
 impl PortRules {
@@ -55,7 +55,7 @@ impl PortRules {
         built
     }
 
-    /// The lowest position of a rule that allows `port` of `protocol`.
+    /// The lowest position of a rule that matches `port` of `protocol`.
     #[inline]
     pub(crate) fn find(&self, protocol: Protocol, port: u16, receiver_ports: &[ContainerPort]) -> Option<u32> {
         let in_range = self.ranges.iter().find(|(of, _)| *of == protocol).and_then(|(_, stretches)| {
@@ -69,8 +69,9 @@ impl PortRules {
     #[cold]
     fn find_named(&self, protocol: Protocol, port: u16, receiver_ports: &[ContainerPort]) -> Option<u32> {
         let names = receiver_ports.iter().filter(|named| named.protocol == protocol && named.port == port);
+        let is_meant = |of: &Option<Protocol>| of.is_none_or(|of| of == protocol);
         names
-            .flat_map(|named| self.named.iter().filter(move |(of, name, _)| *of == protocol && *name == named.name))
+            .flat_map(|named| self.named.iter().filter(move |(of, name, _)| is_meant(of) && *name == named.name))
             .map(|(_, _, rule)| *rule)
             .min()
     }

@@ -4,8 +4,8 @@
 //! is allowed. Each end of a conversation is judged for itself.
 
 use super::{Owner, PodIndex, Tables};
-use crate::objects::Kind;
-use crate::rules::Peer;
+use crate::objects::{ClusterNetworkPolicy, Kind};
+use crate::rules::{Flow, Selection, TierSets, View};
 use crate::selector::Labels;
 use crate::stable_hash::StableHasher;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -51,6 +51,8 @@ pub enum Tier {
 pub enum PolicyObject {
     /// `networking.k8s.io/v1`.
     NetworkPolicy(Arc<NetworkPolicy>),
+    /// `policy.networking.k8s.io/v1alpha2`.
+    ClusterNetworkPolicy(Arc<ClusterNetworkPolicy>),
 }
 
 /// A policy, as verdicts name it. Displayed as `NAMESPACE/NAME`, without a namespace as `NAME`.
@@ -144,12 +146,16 @@ impl Verdict {
     fn allow(reason: VerdictReason) -> Verdict {
         Verdict { allowed: true, reason, spares_established: false }
     }
+
+    fn deny(reason: VerdictReason) -> Verdict {
+        Verdict { allowed: false, reason, spares_established: false }
+    }
 }
 
 /// What gave a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictReason {
-    /// No rule matched and no NetworkPolicy selects the pod in this direction.
+    /// No policy selects the pod in this direction, or those that do leave it open: nothing decided.
     NotIsolated,
     /// The peer is the node that the pod runs on (N10), or the pod itself (N12).
     Exempt,
@@ -182,13 +188,68 @@ impl Tables {
     /// never isolated, and to others it is its node (N11).
     #[inline]
     pub fn check(&self, question: &Question<'_>) -> Verdict {
-        let &Question { direction, subject, peer, protocol, port, .. } = question;
-        let set = self.rules.of_pod(direction, subject).filter(|_| !self.pod(subject).host_network);
-        let Some(set) = set else { return Verdict::allow(VerdictReason::NotIsolated) };
+        self.judge(question, View::ENFORCED, |_| {})
+    }
+
+    /// Judges a flow as if the policies in dry run were in force too; `None` where none of them selects the subject in that
+    /// direction.
+    #[inline]
+    pub fn rehearse(&self, question: &Question<'_>) -> Option<Verdict> {
+        let selection = self.selection(question.direction, question.subject)?;
+        if selection.in_view(View::REHEARSED) == selection.in_view(View::ENFORCED) {
+            return None;
+        }
+        Some(self.judge(question, View::REHEARSED, |_| {}))
+    }
+
+    /// Judges a flow and says what each tier had to say, for people; `with_dry_run` as if the policies in dry run were in force.
+    /// Tiers without a policy that selects the subject are left out, and all of them where the flow is exempt.
+    pub fn trace(&self, question: &Question<'_>, with_dry_run: bool) -> Trace {
+        let mut tiers = Vec::new();
+        let view = if with_dry_run { View::REHEARSED } else { View::ENFORCED };
+        let verdict = self.judge(question, view, |step| tiers.push(step));
+        Trace { tiers, verdict }
+    }
+
+    fn judge(&self, question: &Question<'_>, view: View, seen: impl FnMut(TierStep)) -> Verdict {
+        let &Question { direction, subject, peer, .. } = question;
+        let Some(selection) = self.selection(direction, subject) else {
+            return Verdict::allow(VerdictReason::NotIsolated);
+        };
+        let sets = selection.in_view(view);
+        if sets == TierSets::default() {
+            return Verdict::allow(VerdictReason::NotIsolated);
+        }
         let owner = self.owner(peer);
         if self.is_exempt(direction, subject, owner) {
             return Verdict::allow(VerdictReason::Exempt);
         }
+        let flow = self.flow(question, owner);
+        let verdict = self.evaluate(sets, &flow, seen);
+        let spared = selection.in_view(View { without_keep: true, ..view });
+        let spares_established = !verdict.allowed && spared != sets && self.evaluate(spared, &flow, |_| {}).allowed;
+        Verdict { spares_established, ..verdict }
+    }
+
+    /// What the tiers say, each at the cost of one lookup.
+    #[inline]
+    fn evaluate(&self, sets: TierSets, flow: &Flow<'_>, mut seen: impl FnMut(TierStep)) -> Verdict {
+        for (tier, set) in sets.iter() {
+            let matched = self.rules.set(set).find(flow);
+            seen(TierStep { tier, matched });
+            match (matched, tier) {
+                (Some((rule, Action::Accept)), _) => return Verdict::allow(VerdictReason::Rule(rule)),
+                (Some((rule, Action::Deny)), _) => return Verdict::deny(VerdictReason::Rule(rule)),
+                (_, Tier::NetworkPolicy) => return Verdict::deny(VerdictReason::Isolated),
+                (Some((_, Action::Pass)) | None, Tier::Admin | Tier::Baseline) => {}
+            }
+        }
+        Verdict::allow(VerdictReason::NotIsolated)
+    }
+
+    #[inline]
+    fn flow<'a>(&'a self, question: &Question<'a>, owner: Option<Owner>) -> Flow<'a> {
+        let &Question { direction, subject, peer, protocol, port, names } = question;
         let peer_pod = match owner {
             Some(Owner::Pod(pod)) => Some(pod),
             _ => None,
@@ -197,47 +258,36 @@ impl Tables {
             Direction::ToPod => Some(subject),
             Direction::FromPod => peer_pod,
         };
-        let peer = Peer { addr: peer, class: peer_pod.map(|pod| self.rules.class(pod)) };
-        let receiver_ports = receiver.map_or(&[][..], |pod| &self.pods[pod.0 as usize].ports);
-        match set.find_rule(peer, protocol, port, receiver_ports) {
-            Some(rule) => Verdict::allow(VerdictReason::Rule(rule)),
-            None => Verdict { allowed: false, reason: VerdictReason::Isolated, spares_established: false },
-        }
+        let class = peer_pod.map(|pod| self.rules.class(pod));
+        Flow { peer, class, names, protocol, port, receiver_ports: receiver.map_or(&[], |pod| &self.pod(pod).ports) }
     }
 
-    /// Judges a flow as if the policies in dry run were in force too; `None` where none of them selects the subject in that
-    /// direction.
-    pub fn rehearse(&self, _question: &Question<'_>) -> Option<Verdict> {
-        None
-    }
-
-    /// Judges a flow and says what each tier had to say, for people; `with_dry_run` as if the policies in dry run were in force.
-    pub fn trace(&self, question: &Question<'_>, with_dry_run: bool) -> Trace {
-        let rehearsed = if with_dry_run { self.rehearse(question) } else { None };
-        let verdict = rehearsed.unwrap_or_else(|| self.check(question));
-        let matched = match verdict.reason {
-            VerdictReason::NotIsolated | VerdictReason::Exempt => return Trace { tiers: Vec::new(), verdict },
-            VerdictReason::Rule(rule) => Some((rule, Action::Accept)),
-            VerdictReason::Isolated => None,
-        };
-        Trace { tiers: vec![TierStep { tier: Tier::NetworkPolicy, matched }], verdict }
+    /// What selects a pod; pods of the host network are no subjects.
+    #[inline]
+    fn selection(&self, direction: Direction, pod: PodIndex) -> Option<&Selection> {
+        self.rules.of_pod(direction, pod).filter(|_| !self.pod(pod).host_network)
     }
 
     /// The NetworkPolicies in force that select `pod` in `direction`; it is isolated if there is one.
     pub fn isolating(&self, direction: Direction, pod: PodIndex) -> &[PolicyIndex] {
-        let set = self.rules.of_pod(direction, pod).filter(|_| !self.pod(pod).host_network);
-        set.map_or(&[], |set| set.policies())
+        let selection = self.selection(direction, pod);
+        let set = selection.and_then(|selection| selection.in_view(View::ENFORCED).of(Tier::NetworkPolicy));
+        set.map_or(&[], |set| &self.rules.set(set).policies)
     }
 
     /// The policies that select `pod` in `direction`, those in dry run too, in order of evaluation.
     pub fn selecting(&self, direction: Direction, pod: PodIndex) -> Vec<PolicyIndex> {
-        self.isolating(direction, pod).to_vec()
+        let selection = self.selection(direction, pod);
+        let sets = selection.map(|selection| selection.in_view(View::REHEARSED)).unwrap_or_default();
+        sets.iter().flat_map(|(_, set)| self.rules.set(set).policies.iter().copied()).collect()
     }
 
     /// Whether a rule that may concern what `pod` sends names DNS names, a rule in dry run too.
     #[inline]
-    pub fn reads_names(&self, _pod: PodIndex) -> bool {
-        false
+    pub fn reads_names(&self, pod: PodIndex) -> bool {
+        let selection = self.selection(Direction::FromPod, pod);
+        let sets = selection.map(|selection| selection.in_view(View::REHEARSED)).unwrap_or_default();
+        sets.iter().any(|(_, set)| !self.rules.set(set).by_name.is_empty())
     }
 
     /// Equal numbers for pods that no policy in force tells apart by namespace and labels, neither as subjects nor as peers.
