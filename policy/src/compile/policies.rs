@@ -171,3 +171,6 @@ fn alike(built: &RuleSets) -> Vec<u32> {
     });
     numbered.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use wire::Protocol;
 
 /// Two nodes with an address and a CIDR of each family.
-pub(super) const NODES: &str = "
+pub(in crate::compile) const NODES: &str = "
 apiVersion: v1
 kind: Node
 metadata: {name: node1}
@@ -22,7 +22,7 @@ status: {addresses: [{type: InternalIP, address: 172.30.0.12}, {type: InternalIP
 ";
 
 /// Compiles manifests that must be in order.
-pub(super) fn tables(yaml: &str) -> Tables {
+pub(in crate::compile) fn tables(yaml: &str) -> Tables {
     let parsed = parse("test.yaml", &format!("{NODES}{yaml}"));
     assert_eq!(parsed.problems, []);
     let (cluster, problems) = Cluster::from_objects(parsed.objects);
@@ -33,7 +33,7 @@ pub(super) fn tables(yaml: &str) -> Tables {
 }
 
 /// A pod with labels written as flow YAML (`app: web`), on `node`.
-pub(super) fn pod(name: &str, labels: &str, node: &str, addresses: &[&str]) -> String {
+pub(in crate::compile) fn pod(name: &str, labels: &str, node: &str, addresses: &[&str]) -> String {
     let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
     let ips: Vec<String> = addresses.iter().map(|ip| format!("{{ip: '{ip}'}}")).collect();
     format!(
@@ -49,13 +49,13 @@ status: {{podIPs: [{}]}}
 }
 
 /// Whether the tables allow TCP to `port`.
-fn tcp(tables: &Tables, direction: Direction, subject: &str, peer: &str, port: u16) -> bool {
+pub(in crate::compile) fn tcp(tables: &Tables, direction: Direction, subject: &str, peer: &str, port: u16) -> bool {
     let (namespace, name) = subject.split_once('/').unwrap_or(("default", subject));
     let subject = tables.find_pod(namespace, name).expect("the subject is a pod");
     check(tables, direction, subject, peer, (Protocol::TCP, port)).allowed
 }
 
-pub(super) fn check(
+pub(in crate::compile) fn check(
     tables: &Tables,
     direction: Direction,
     subject: PodIndex,
@@ -65,13 +65,13 @@ pub(super) fn check(
     tables.check(&Question { direction, subject, peer: addr(peer), protocol, port, names: &[] })
 }
 
-pub(super) fn addr(text: &str) -> IpAddr {
+pub(in crate::compile) fn addr(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
 use Direction::{FromPod, ToPod};
 
-pub(super) fn abc() -> String {
+pub(in crate::compile) fn abc() -> String {
     pod("a", "app: a", "node1", &["10.244.1.2", "fd00:10:244:1::2"])
         + &pod("b", "app: b", "node2", &["10.244.2.2", "fd00:10:244:2::2"])
         + &pod("other/c", "app: c", "node2", &["10.244.2.3", "fd00:10:244:2::3"])
@@ -120,16 +120,16 @@ spec: {podSelector: {}, ingress: [{ports: [{port: 80}]}]}
     assert_eq!(names, ["one", "two"]);
 }
 
-fn policy(name: &str, spec: &str) -> String {
+pub(in crate::compile) fn policy(name: &str, spec: &str) -> String {
     let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
     format!(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n---\n"
     )
 }
 
-pub(super) const A: &str = "10.244.1.2";
-pub(super) const B: &str = "10.244.2.2";
-pub(super) const C: &str = "10.244.2.3";
+pub(in crate::compile) const A: &str = "10.244.1.2";
+pub(in crate::compile) const B: &str = "10.244.2.2";
+pub(in crate::compile) const C: &str = "10.244.2.3";
 
 #[test]
 fn n02_two_selectors_in_one_peer_are_both_required() {
