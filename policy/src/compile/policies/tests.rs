@@ -2,6 +2,7 @@
 
 mod closed;
 mod dry_run;
+mod network_policy;
 mod peers;
 mod protocols;
 mod tiers;
