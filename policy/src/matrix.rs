@@ -3,7 +3,7 @@
 //! A connection is allowed when the policies at both its ends allow it, as on the wire. What is not judged: whether
 //! something listens there, and whether nodes reach each other.
 
-use crate::tables::{Direction, PodEntry, PodIndex, Question, Tables};
+use crate::tables::{Direction, PodEntry, Question, Tables};
 use serde::{Serialize, Serializer};
 use std::net::IpAddr;
 use wire::Protocol;
@@ -58,10 +58,10 @@ pub enum Outcome {
 /// Judges every pod to every pod on `ports`, or on the ports that the server's containers declare if that is empty.
 /// Without `family` it is the first one that both pods have, IPv4 first. Grows with the square of the pods.
 pub fn matrix(tables: &Tables, ports: &[(Protocol, u16)], family: Option<Family>) -> Matrix {
-    let pods: Vec<String> = tables.pods.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
+    let pods: Vec<String> = tables.pods().map(|(_, pod)| format!("{}/{}", pod.namespace, pod.name)).collect();
     let mut results = Vec::new();
-    for (from, client) in (0u32..).map(PodIndex).zip(tables.pods.iter()) {
-        for (to, server) in (0u32..).map(PodIndex).zip(tables.pods.iter()) {
+    for (client_name, (from, client)) in pods.iter().zip(tables.pods()) {
+        for (server_name, (to, server)) in pods.iter().zip(tables.pods()) {
             let Some((source, target)) = common_addresses(tables, client, server, family) else { continue };
             for (protocol, port) in server_ports(server, ports) {
                 let check = |direction, subject, peer| {
@@ -70,7 +70,7 @@ pub fn matrix(tables: &Tables, ports: &[(Protocol, u16)], family: Option<Family>
                 let leaves = check(Direction::FromPod, from, target);
                 let arrives = check(Direction::ToPod, to, source);
                 let outcome = if leaves && arrives { Outcome::Allow } else { Outcome::Deny };
-                let (from, to) = (pods[from.0 as usize].clone(), pods[to.0 as usize].clone());
+                let (from, to) = (client_name.clone(), server_name.clone());
                 results.push(Cell { from, to, protocol, port, outcome });
             }
         }

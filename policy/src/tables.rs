@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use wire::{MacAddr, Protocol};
 
-/// Position of a pod in [`Tables::pods`]; valid only with the tables it came from.
+/// Number of a pod; valid only with the tables it came from. Which pod has which number means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodIndex(pub u32);
 
@@ -57,7 +57,7 @@ pub struct NodeEntry {
 }
 
 /// A pod as the dataplane needs it. Terminal pods (Succeeded, Failed) are not listed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodEntry {
     /// metadata.namespace.
     pub namespace: Arc<str>,
@@ -112,8 +112,6 @@ pub struct Tables {
     pub epoch: u64,
     /// Nodes by index, in order of their names.
     pub nodes: Arc<Vec<NodeEntry>>,
-    /// Pods by index, in order of namespace and name.
-    pub pods: Arc<Vec<PodEntry>>,
     /// Services that have addresses, in order of namespace and name.
     pub services: Arc<Vec<ServiceSlot>>,
     /// Service ports by index, those of a Service beside each other.
@@ -124,6 +122,12 @@ pub struct Tables {
     pub(crate) policy_ids: Arc<Vec<(PolicyId, PolicyIndex)>>,
     /// Namespaces that have an object or pods, in order, with the labels that the API server sets.
     pub(crate) namespaces: Arc<Vec<(Arc<str>, Labels)>>,
+    /// Pods by index.
+    pub(crate) pods: Arc<Vec<Arc<PodEntry>>>,
+    /// All pods in order of namespace and name.
+    pub(crate) pods_by_name: Arc<Vec<PodIndex>>,
+    /// By pod: its node. Beside the pods, because every packet from another node asks for it.
+    pub(crate) pod_nodes: Arc<Vec<Option<NodeIndex>>>,
     pub(crate) owners: Arc<HashMap<IpAddr, Owner>>,
     /// By node: its zone.
     pub(crate) zones: Arc<Vec<Option<ZoneIndex>>>,
@@ -167,8 +171,34 @@ impl Tables {
 
     /// The pod `namespace`/`name`.
     pub fn find_pod(&self, namespace: &str, name: &str) -> Option<PodIndex> {
-        let found = self.pods.binary_search_by(|pod| (&*pod.namespace, &*pod.name).cmp(&(namespace, name)));
-        found.ok().map(|index| PodIndex(index as u32))
+        self.place_of_pod(namespace, name).ok().map(|place| self.pods_by_name[place])
+    }
+
+    /// Where a pod is in the order of names, or would be.
+    pub(crate) fn place_of_pod(&self, namespace: &str, name: &str) -> Result<usize, usize> {
+        self.pods_by_name.binary_search_by(|index| {
+            let pod = self.pod(*index);
+            (&*pod.namespace, &*pod.name).cmp(&(namespace, name))
+        })
+    }
+
+    /// All pods in order of namespace and name.
+    pub fn pods(&self) -> impl Iterator<Item = (PodIndex, &PodEntry)> {
+        self.pods_by_name.iter().map(|index| (*index, self.pod(*index)))
+    }
+
+    /// How many pods there are.
+    pub fn pod_count(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// The node that `pod` runs on.
+    ///
+    /// # Panics
+    /// If `pod` is of other tables.
+    #[inline]
+    pub fn node_of_pod(&self, pod: PodIndex) -> Option<NodeIndex> {
+        self.pod_nodes[pod.0 as usize]
     }
 
     /// The pod at `index`.

@@ -40,7 +40,7 @@ fn agree(objects: &[Object]) -> Result<(), TestCaseError> {
     let (tables, problems) = compile(&cluster, 1);
     prop_assert_eq!(problems, vec![]);
     let literal = Literal::new(objects);
-    prop_assert_eq!(tables.pods.len(), literal.pods().count());
+    prop_assert_eq!(tables.pod_count(), literal.pods().count());
     for pod in literal.pods() {
         let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
         let subject = tables.find_pod(namespace.unwrap_or_default(), name.unwrap_or_default()).expect("a pod");

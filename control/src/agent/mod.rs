@@ -280,7 +280,7 @@ impl Agent {
         let took = generation.began.elapsed();
         problems.extend(self.open_to_outside(&dataplane, &tables, &failures, |name| self.intent().find_service(name)));
         self.report(problems);
-        let (pods, nodes) = (tables.pods.len(), tables.nodes.len());
+        let (pods, nodes) = (tables.pod_count(), tables.nodes.len());
         let mut state = self.lock();
         state.dataplane = Some(dataplane);
         let (number, digest) = (generation.number, generation.digest);

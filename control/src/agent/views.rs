@@ -33,7 +33,7 @@ impl Agent {
                 took_us: in_force.took.as_micros() as u64,
                 compile_us: in_force.compile_took.as_micros() as u64,
                 nodes: in_force.tables.nodes.len(),
-                pods: in_force.tables.pods.len(),
+                pods: in_force.tables.pod_count(),
                 service_ports: in_force.tables.service_ports.len(),
                 policies: in_force.tables.policies.len(),
                 problems,

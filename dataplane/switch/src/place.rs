@@ -73,7 +73,7 @@ fn is_inside_this_node(cx: &Context<'_>, addr: IpAddr) -> bool {
 /// The node that has `addr`, as the objects say, or the pod ranges.
 fn peer_of(cx: &Context<'_>, addr: IpAddr) -> Option<PeerId> {
     let node = match cx.tables.policy.owner(addr) {
-        Some(Owner::Pod(pod)) => cx.tables.policy.pods[pod.0 as usize].node,
+        Some(Owner::Pod(pod)) => cx.tables.policy.node_of_pod(pod),
         Some(Owner::Node(node)) => Some(node),
         None => None,
     };
@@ -86,7 +86,7 @@ pub(crate) fn belongs_to(cx: &Context<'_>, peer: PeerId, addr: IpAddr) -> bool {
         return false;
     }
     let owner_node = match cx.tables.policy.owner(addr) {
-        Some(Owner::Pod(pod)) => cx.tables.policy.pods[pod.0 as usize].node,
+        Some(Owner::Pod(pod)) => cx.tables.policy.node_of_pod(pod),
         Some(Owner::Node(node)) => Some(node),
         None => None,
     };

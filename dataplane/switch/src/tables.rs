@@ -120,7 +120,7 @@ impl Tables {
     pub(crate) fn name_of(&self, addr: IpAddr) -> Option<String> {
         match self.policy.owner(addr)? {
             Owner::Pod(pod) => {
-                let pod = &self.policy.pods[pod.0 as usize];
+                let pod = self.policy.pod(pod);
                 Some(format!("{}/{}", pod.namespace, pod.name))
             }
             Owner::Node(node) => Some(self.policy.nodes[node.0 as usize].name.to_string()),

@@ -1,8 +1,8 @@
 //! Compiling generation after generation: what a change does not concern is shared with the tables before.
 //!
 //! The tables have sections, each compiled from some of the objects: nodes; pods and who owns an address; Services; policies.
-//! A section is compiled again only if something that it is made of changed. Within the Services each one is compiled by
-//! itself and kept; what changes all the time, its endpoints, then costs that Service and a list of pointers to all, and the
+//! A section is compiled again only if something that it is made of changed. A pod costs its own entry and nothing of the
+//! Services, unless one of them claims the pod's address too. Within the Services each one is compiled by itself and kept; what changes all the time, its endpoints, then costs that Service and a list of pointers to all, and the
 //! maps by which addresses are found stay as they are. The result is always that of compiling everything at once.
 
 use super::services::{CompiledService, NodeNames, assemble, compile_service};
@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, Delta, Key, Slice};
 use crate::objects::{Kind, Problem};
 use crate::tables::{NodeEntry, Tables};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Kinds that the policies are compiled from, besides Nodes and Pods.
@@ -32,7 +33,6 @@ pub struct Compiler {
 #[derive(Debug, Default)]
 struct Problems {
     nodes: Vec<Problem>,
-    pods: Vec<Problem>,
     services: Vec<Problem>,
     policies: Vec<Problem>,
 }
@@ -42,8 +42,8 @@ struct Problems {
 pub struct Work {
     /// Whether the nodes were compiled.
     pub nodes: bool,
-    /// Whether all pods were compiled.
-    pub pods: bool,
+    /// Pods that were compiled or taken out.
+    pub pods: usize,
     /// Services that were compiled.
     pub services: usize,
     /// Whether all Services were put together again.
@@ -65,21 +65,29 @@ impl Compiler {
         let is_first = last.is_none();
         let mut tables = Tables { epoch, ..last.unwrap_or_default() };
         self.work = Work::default();
-        let nodes = is_first || delta.touches(Kind::Node);
-        let pods = is_first || delta.touches(Kind::Pod);
         let nodes_before = tables.nodes.clone();
-        let owners = (nodes || pods) && self.compile_places(cluster, pods, &mut tables);
+        let nodes_moved = (is_first || delta.touches(Kind::Node)) && self.compile_nodes(cluster, &mut tables);
+        let all_pods = is_first || nodes_moved;
+        let assembles = if all_pods {
+            pods::compile(cluster, &mut tables);
+            self.work.pods = tables.pod_count();
+            true
+        } else {
+            let changed = pods::change(cluster, delta.of(Kind::Pod), &mut tables);
+            self.work.pods = changed.changes.len();
+            self.are_of_services(&changed.addresses)
+        };
+        self.compile_services(cluster, delta, assembles, &mut tables);
         let labels = |node: &NodeEntry| node.labels.clone();
         let relabelled = !nodes_before.iter().map(labels).eq(tables.nodes.iter().map(labels));
-        self.compile_services(cluster, delta, owners, &mut tables);
-        if owners || relabelled || POLICY_KINDS.iter().any(|kind| delta.touches(*kind)) {
+        if all_pods || self.work.pods > 0 || relabelled || POLICY_KINDS.iter().any(|kind| delta.touches(*kind)) {
             self.problems.policies.clear();
             policies::compile(cluster, &mut tables, &mut self.problems.policies);
             self.work.policies = true;
         }
         self.tables = Some(tables.clone());
-        let Problems { nodes, pods, services, policies } = &self.problems;
-        (tables, [nodes, pods, services, policies].into_iter().flatten().cloned().collect())
+        let Problems { nodes, services, policies } = &self.problems;
+        (tables, [nodes, services, policies].into_iter().flatten().cloned().collect())
     }
 
     /// What the last call of [`Compiler::compile`] had to do.
@@ -87,31 +95,36 @@ impl Compiler {
         self.work
     }
 
-    /// Nodes, pods and owners of addresses. Pods only if `pods` or if nodes came, went or have other addresses; whether that
-    /// was so.
-    fn compile_places(&mut self, cluster: &Cluster, mut pods: bool, tables: &mut Tables) -> bool {
+    /// Compiles the nodes. Whether some came, went or have other addresses: then the tables hold no owners but them, and
+    /// all pods are to be compiled.
+    fn compile_nodes(&mut self, cluster: &Cluster, tables: &mut Tables) -> bool {
         let mut fresh = Tables::default();
-        let mut problems = Vec::new();
-        nodes::compile(cluster, &mut fresh, &mut problems);
+        self.problems.nodes.clear();
+        nodes::compile(cluster, &mut fresh, &mut self.problems.nodes);
         self.work.nodes = true;
-        self.problems.nodes = problems;
-        let places = |node: &NodeEntry| (node.name.clone(), node.addresses.clone(), node.pod_cidrs.clone());
-        pods |= !fresh.nodes.iter().map(places).eq(tables.nodes.iter().map(places));
-        if pods {
-            self.problems.pods.clear();
-            pods::compile(cluster, &mut fresh, &mut self.problems.pods);
-            self.work.pods = true;
-            (tables.pods, tables.owners) = (fresh.pods, fresh.owners);
+        let place = |node: &NodeEntry| (node.name.clone(), node.addresses.clone(), node.pod_cidrs.clone());
+        let moved = !fresh.nodes.iter().map(place).eq(tables.nodes.iter().map(place));
+        if moved {
+            tables.owners = fresh.owners;
         }
         if fresh.nodes != tables.nodes {
             (tables.nodes, tables.zones) = (fresh.nodes, fresh.zones);
         }
-        pods
+        moved
     }
 
-    fn compile_services(&mut self, cluster: &Cluster, delta: &Delta, owners: bool, tables: &mut Tables) {
+    /// Whether a Service claims one of `addresses`, whether it has it or not.
+    fn are_of_services(&self, addresses: &[IpAddr]) -> bool {
+        let entries = self.services.values().filter_map(|service| service.entry.as_ref());
+        !addresses.is_empty()
+            && entries
+                .flat_map(|entry| [&entry.cluster_ips, &entry.load_balancer_ips, &entry.external_ips])
+                .flatten()
+                .any(|claimed| addresses.contains(claimed))
+    }
+
+    fn compile_services(&mut self, cluster: &Cluster, delta: &Delta, mut assembles: bool, tables: &mut Tables) {
         let names = NodeNames::of(&tables.nodes);
-        let mut assembles = owners;
         if names != self.names || self.services.is_empty() {
             self.names = names;
             self.services.clear();

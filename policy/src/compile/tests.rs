@@ -363,7 +363,7 @@ fn an_object_defined_twice_stays_as_first_defined() {
 fn an_ended_pod_owns_nothing_and_its_address_may_be_used_again() {
     let ended = pod("first", "", "node1", &["10.244.1.9"]).replace("status: {", "status: {phase: Succeeded, ");
     let tables = tables(&(ended + &pod("later", "", "node1", &["10.244.1.9"])));
-    assert_eq!(tables.pods.len(), 1);
+    assert_eq!(tables.pod_count(), 1);
     assert_eq!(tables.owner(addr("10.244.1.9")), tables.find_pod("default", "later").map(crate::tables::Owner::Pod));
 }
 

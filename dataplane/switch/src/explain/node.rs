@@ -56,7 +56,7 @@ impl Node {
         }
         let mut pods = Vec::new();
         let mut local = HashMap::new();
-        for (pod, object) in (0u32..).map(PodIndex).zip(policy.pods.iter()) {
+        for (pod, object) in policy.pods() {
             if object.node != Some(index) || object.host_network {
                 continue;
             }
@@ -115,7 +115,7 @@ impl Node {
     }
 
     fn port_of_pod(&self, pod: PodIndex) -> Option<PortId> {
-        let position = self.pods.binary_search(&pod).ok()?;
+        let position = self.pods.iter().position(|other| *other == pod)?;
         Some(PortId(FIRST_POD_PORT + position as u32))
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::{Definition, Definitions, FileChange};
 use crate::objects::parse;
-use crate::tables::{Direction, PodIndex, Question};
+use crate::tables::{Direction, Owner, Question};
 use proptest::prelude::*;
 use std::net::IpAddr;
 use wire::Protocol;
@@ -27,23 +27,27 @@ fn content(tables: &Tables) -> Vec<String> {
     let mut lines = vec![format!("epoch {}", tables.epoch)];
     lines.extend(tables.nodes.iter().map(|node| format!("{node:?}")));
     lines.push(format!("{:?}", tables.zones));
-    lines.extend(tables.pods.iter().map(|pod| format!("{pod:?}")));
+    lines.extend(tables.pods().map(|(index, pod)| format!("{pod:?} {:?}", tables.node_of_pod(index))));
     lines.extend(tables.services.iter().map(|service| format!("{service:?}")));
     lines.extend(tables.service_ports.iter().map(|port| format!("{port:?}")));
     lines.extend(tables.policies.iter().map(|policy| format!("{policy:?}")));
-    let mut maps: Vec<String> = tables.owners.iter().map(|entry| format!("{entry:?}")).collect();
+    let owner = |(addr, owner): (&IpAddr, &Owner)| match owner {
+        Owner::Pod(pod) => format!("{addr} {} {}", tables.pod(*pod).namespace, tables.pod(*pod).name),
+        Owner::Node(node) => format!("{addr} {node:?}"),
+    };
+    let mut maps: Vec<String> = tables.owners.iter().map(owner).collect();
     maps.extend(tables.virtual_ports.iter().map(|entry| format!("{entry:?}")));
     maps.extend(tables.virtual_addresses.iter().map(|entry| format!("{entry:?}")));
     maps.extend(tables.node_ports.iter().map(|entry| format!("{entry:?}")));
     maps.extend(tables.node_port_addresses.iter().map(|entry| format!("{entry:?}")));
     maps.sort();
     lines.extend(maps);
-    for pod in (0..tables.pods.len() as u32).map(PodIndex) {
+    for (pod, _) in tables.pods() {
         for peer in (0..16u8).map(|last| IpAddr::from([10, 244, 1, last])) {
             for direction in [Direction::FromPod, Direction::ToPod] {
                 let ask = |port| Question { direction, subject: pod, peer, protocol: Protocol::TCP, port, names: &[] };
                 let verdicts = [80, 81].map(|port| tables.check(&ask(port)));
-                lines.push(format!("{pod:?} {direction:?} {peer} {verdicts:?}"));
+                lines.push(format!("{direction:?} {peer} {verdicts:?}"));
             }
         }
     }
@@ -198,7 +202,7 @@ fn s25_a_change_of_an_endpoint_compiles_one_service_and_shares_everything_else()
     let mut compiler = Compiler::default();
     let first = definitions.apply(cluster(300));
     let (before, _) = compiler.compile(definitions.cluster(), &first, 1);
-    let everything = Work { nodes: true, pods: true, services: 300, assembled: true, policies: true };
+    let everything = Work { nodes: true, pods: 1, services: 300, assembled: true, policies: true };
     assert_eq!(compiler.work(), everything);
 
     let delta = definitions.apply([change("slice7.yaml", &slice(7, 77))]);
@@ -235,7 +239,7 @@ fn s25_each_kind_of_change_costs_its_own_section() {
         work(change("namespace.yaml", &document(&(7, 0, [1, 0, 0])))),
         Work { policies: true, ..Work::default() }
     );
-    let pods = Work { nodes: true, pods: true, services: 0, assembled: true, policies: true };
+    let pods = Work { pods: 1, policies: true, ..Work::default() };
     let pod = document(&(1, 1, [0, 0, 3]));
     assert_eq!(work(change("pod.yaml", &pod)), pods);
     let restarted = pod.replace("status: {", "status: {hostIP: 172.30.0.10, containerStatuses: [], ");
@@ -248,4 +252,89 @@ fn s25_each_kind_of_change_costs_its_own_section() {
     );
     let zone = document(&(0, 1, [0, 6, 1]));
     assert_eq!(work(change("(0, 1, [1, 2, 1])", &zone)).services, 9, "what zones are called decides about hints");
+}
+
+/// Pod `name` with an address and a label.
+fn pod(name: &str, last: u8, app: &str) -> FileChange {
+    let yaml = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{app: {app}}}}}, spec: {{nodeName: node0, containers: \
+         []}}, status: {{podIP: 10.244.1.{last}}}}}"
+    );
+    change(&format!("{name}.yaml"), &yaml)
+}
+
+#[test]
+fn s25_a_pods_labels_cost_one_entry_and_a_pod_that_goes_leaves_the_others_alone() {
+    let mut definitions = Definitions::default();
+    let mut compiler = Compiler::default();
+    let pods = (10..100u8).map(|number| pod(&format!("pod{number}"), number, "web"));
+    let first = definitions.apply(cluster(20).into_iter().chain(pods));
+    let (before, _) = compiler.compile(definitions.cluster(), &first, 1);
+    let mut next = |change: FileChange, epoch| {
+        let delta = definitions.apply([change]);
+        let (tables, problems) = compiler.compile(definitions.cluster(), &delta, epoch);
+        assert_eq!(problems, []);
+        (tables, compiler.work())
+    };
+    let others = |before: &Tables, after: &Tables| {
+        after.pods.iter().filter(|pod| !before.pods.iter().any(|known| Arc::ptr_eq(known, pod))).count()
+    };
+    let of_one = Work { pods: 1, policies: true, ..Work::default() };
+
+    let (labelled, work) = next(pod("pod77", 77, "db"), 2);
+    assert_eq!((work, others(&before, &labelled)), (of_one, 1));
+    assert!(labelled.shares_frontends(&before) && Arc::ptr_eq(&labelled.pods_by_name, &before.pods_by_name));
+    assert!(Arc::ptr_eq(&labelled.pod_nodes, &before.pod_nodes));
+
+    let (without, work) = next(FileChange { file: "pod77.yaml".into(), objects: Vec::new() }, 3);
+    assert_eq!((work, others(&labelled, &without)), (of_one, 0));
+    assert_eq!((without.pod_count(), without.owner(IpAddr::from([10, 244, 1, 77]))), (before.pod_count() - 1, None));
+    assert!(Arc::ptr_eq(&without.virtual_ports, &before.virtual_ports));
+
+    let (again, work) = next(pod("pod77", 77, "db"), 4);
+    assert_eq!((work, others(&without, &again)), (of_one, 1));
+    assert_eq!(again.owner(IpAddr::from([10, 244, 1, 77])), again.find_pod("default", "pod77").map(Owner::Pod));
+}
+
+#[test]
+fn addresses_that_go_round_among_pods_in_one_change_end_with_their_last_owners() {
+    let mut definitions = Definitions::default();
+    let mut compiler = Compiler::default();
+    let first = definitions.apply([pod("a", 1, "x"), pod("b", 2, "x"), pod("c", 3, "x"), pod("d", 4, "x")]);
+    compiler.compile(definitions.cluster(), &first, 1);
+    // The number of a is taken over by d, which loses its own address and gets that of a.
+    let gone = FileChange { file: "a.yaml".into(), objects: Vec::new() };
+    let delta = definitions.apply([gone, pod("b", 4, "x"), pod("c", 2, "x"), pod("d", 1, "x"), pod("e", 3, "x")]);
+    let (tables, problems) = compiler.compile(definitions.cluster(), &delta, 2);
+    let (wanted, _) = at_once(&definitions, 2);
+    assert_eq!((content(&tables), problems), (content(&wanted), Vec::new()));
+    let owners = [1, 2, 3, 4].map(|last| match tables.owner(IpAddr::from([10, 244, 1, last])) {
+        Some(Owner::Pod(pod)) => tables.pod(pod).name.to_string(),
+        other => format!("{other:?}"),
+    });
+    assert_eq!(owners, ["d", "c", "e", "b"]);
+}
+
+#[test]
+fn a_pod_with_the_address_of_a_service_has_the_services_put_together_again() {
+    let mut definitions = Definitions::default();
+    let mut compiler = Compiler::new(options());
+    let service = "
+apiVersion: v1
+kind: Service
+metadata: {name: outside}
+spec: {type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}
+status: {loadBalancer: {ingress: [{ip: 10.244.1.7}]}}";
+    let first = definitions.apply([change("service.yaml", service), pod("a", 1, "x")]);
+    compiler.compile(definitions.cluster(), &first, 1);
+    for (last, problem_count) in [(7, 1), (8, 0)] {
+        let delta = definitions.apply([pod("a", last, "x")]);
+        let (tables, problems) = compiler.compile(definitions.cluster(), &delta, 2);
+        assert!(compiler.work().assembled);
+        assert_eq!((content(&tables), &problems), (content(&at_once(&definitions, 2).0), &at_once(&definitions, 2).1));
+        assert_eq!(problems.len(), problem_count, "{problems:?}");
+    }
+    let delta = definitions.apply([pod("a", 9, "x")]);
+    compiler.compile(definitions.cluster(), &delta, 3);
+    assert!(!compiler.work().assembled);
 }
