@@ -1,4 +1,4 @@
-//! `podplane lab bench`: podplane next to the kernel's bridge and VXLAN in one run, and what many Services cost.
+//! `podplane lab bench`: podplane next to the kernel's bridge and VXLAN in one run, and what many Services and policies cost.
 
 use crate::output::{self, Answer, Context, Failure};
 use clap::{Args, ValueEnum};
@@ -9,6 +9,7 @@ use lab::bench::{self, Options};
 #[command(after_help = "Examples:
   podplane lab bench --quick
   podplane lab bench services
+  podplane lab bench policies
   podplane lab bench -o json > bench.json")]
 pub(crate) struct BenchArgs {
     /// What to measure [default: everything]
@@ -32,6 +33,8 @@ pub(crate) enum Part {
     Traffic,
     /// Connections beside 1 and 10,000 Services; one change at 250,000 endpoints
     Services,
+    /// 1,000 policies over 10,000 pods: compiling them, one change, flows beside few and many
+    Policies,
 }
 
 /// Runs the bench.
@@ -46,6 +49,7 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Answer, Failure>
     if !args.what.is_empty() {
         options.traffic = args.what.contains(&Part::Traffic);
         options.services = options.services.filter(|_| args.what.contains(&Part::Services));
+        options.policies = options.policies.filter(|_| args.what.contains(&Part::Policies));
     }
     let report = bench::run(options, &mut output::progress).map_err(|error| Failure::Failed(error.to_string()))?;
     context.show(&report, |report| report.table())?;

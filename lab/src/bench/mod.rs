@@ -12,12 +12,13 @@
 //!
 //! What many Services cost is measured on podplane alone ([`services`]): a ratio of the same connections beside few and many
 //! Services, the time and memory that a change takes in a large cluster, and whether anything of much traffic is lost
-//! ([`mod@traffic`]).
+//! ([`mod@traffic`]). What many policies cost is measured likewise ([`policies`]).
 
 mod crowd;
 mod kernel;
 pub(crate) mod peer;
 mod podplane;
+mod policies;
 mod report;
 mod services;
 mod traffic;
@@ -27,6 +28,7 @@ use crate::namespaces::INTERNAL;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use peer::Address;
+pub use policies::{Comparison, CompileReport, NodeReport, PoliciesReport, PolicySize, Times};
 pub use report::{Path, Ratio, Report, Series, System, Workload};
 use serde_json::Value;
 pub use services::{ConnectionsReport, ScaleReport, ServicesReport, Size};
@@ -51,6 +53,8 @@ pub struct Options {
     pub traffic: bool,
     /// How many Services are measured, if they are.
     pub services: Option<Size>,
+    /// How many policies are measured, if they are.
+    pub policies: Option<PolicySize>,
 }
 
 impl Options {
@@ -65,6 +69,7 @@ impl Options {
             endpoints: 50,
             traffic: Counts { pairs: 1_000_000, flows: 60_000 },
         }),
+        policies: Some(PolicySize { namespaces: 100, pods: 10_000, policies: 1_000 }),
     };
     /// Enough to see whether something broke.
     pub const QUICK: Options = Options {
@@ -77,6 +82,7 @@ impl Options {
             endpoints: 50,
             traffic: Counts { pairs: 10_000, flows: 2_000 },
         }),
+        policies: Some(PolicySize { namespaces: 20, pods: 1_000, policies: 200 }),
     };
 }
 
@@ -162,6 +168,9 @@ pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     }
     if let Some(size) = options.services {
         report.services = Some(services::run(&lab, cpus, options, size, progress)?);
+    }
+    if let Some(size) = options.policies {
+        report.policies = Some(policies::run(&lab, cpus, options, size, progress)?);
     }
     Ok(report)
 }

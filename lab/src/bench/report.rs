@@ -1,6 +1,6 @@
 //! What the bench found: medians per system and path, and the ratios between podplane and the kernel on the same path.
 
-use super::{Options, ServicesReport};
+use super::{Options, PoliciesReport, ServicesReport};
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write;
@@ -170,12 +170,14 @@ pub struct Report {
     pub ratios: Vec<Ratio>,
     /// What many Services cost, if that was measured.
     pub services: Option<ServicesReport>,
+    /// What many policies cost, if that was measured.
+    pub policies: Option<PoliciesReport>,
 }
 
 impl Report {
     pub(super) fn new(options: Options) -> Report {
         let (rounds, seconds) = (options.rounds, options.seconds);
-        Report { rounds, seconds, results: Vec::new(), ratios: Vec::new(), services: None }
+        Report { rounds, seconds, results: Vec::new(), ratios: Vec::new(), services: None, policies: None }
     }
 
     /// Adds the value of one round.
@@ -236,7 +238,9 @@ impl Report {
                 );
             }
         }
-        text + &self.services.as_ref().map(ServicesReport::table).unwrap_or_default()
+        let services = self.services.as_ref().map(ServicesReport::table);
+        let policies = self.policies.as_ref().map(PoliciesReport::table);
+        text + &services.unwrap_or_default() + &policies.unwrap_or_default()
     }
 }
 

@@ -195,7 +195,7 @@ fn scale(lab: &BenchLab, node: &Client, size: Size, resident_before: u64) -> Res
     Ok(ScaleReport { services, endpoints, load_ms, load_compile_ms, resident_mib, change_ms, look_ms, compile_ms })
 }
 
-fn mib(bytes: u64) -> f64 {
+pub(super) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
@@ -204,7 +204,7 @@ pub(super) fn ask(node: &Client) -> Result<Status> {
 }
 
 /// Asks until `done` holds.
-fn until(node: &Client, done: impl Fn(&Status) -> bool) -> Result<Status> {
+pub(super) fn until(node: &Client, done: impl Fn(&Status) -> bool) -> Result<Status> {
     let deadline = Instant::now() + LOAD_DEADLINE;
     loop {
         let status = ask(node)?;
@@ -212,9 +212,9 @@ fn until(node: &Client, done: impl Fn(&Status) -> bool) -> Result<Status> {
             return Ok(status);
         }
         if Instant::now() >= deadline {
-            let found = status.config.service_ports;
+            let control::api::ConfigStatus { pods, service_ports, policies, .. } = status.config;
             return Err(LabError::Failed(format!(
-                "a node of the bench did not follow its files: {found} Service ports"
+                "a node of the bench did not follow its files: {pods} pods, {service_ports} Service ports, {policies} policies"
             )));
         }
         std::thread::sleep(Duration::from_micros(200));
