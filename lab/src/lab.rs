@@ -11,7 +11,6 @@ use crate::namespaces::{anchor, enter};
 use crate::place::Place;
 use crate::probe::{self, Host, Outcome, ProbeProtocol, Report, Request};
 use crate::record::{LabLock, LabPaths, Record};
-use crate::server::ListenPort;
 use crate::settings::Settings;
 use crate::status::{self, LabStatus, NodeStatus, PodStatus};
 use crate::underlay::UnderlayKind;
@@ -261,9 +260,8 @@ impl Lab {
         Ok(Report::new(place.to_string(), to, protocol, &answer, owner.map(|pod| pod.full_name())))
     }
 
-    /// Every pod to every pod, itself too, on `ports` or else on each server's own containerPorts, or TCP 80 if it has none: the cells of
-    /// [`policy::matrix::matrix`].
-    pub fn matrix(&self, ports: &[ListenPort]) -> Result<Matrix> {
+    /// Every pod to every pod, itself too: the cells of [`policy::matrix::matrix`].
+    pub fn matrix(&self, question: &matrix::Question) -> Result<Matrix> {
         let run_dir = self.run_dir();
         let snapshot = self.snapshot()?;
         let specs: Vec<_> = snapshot.specs.iter().filter(|pod| snapshot.runs(pod)).collect();
@@ -271,11 +269,12 @@ impl Lab {
         for from in &specs {
             for to in &specs {
                 // A pair without addresses of one family cannot even try.
-                let Some(address) = matrix::target(&from.addresses, &to.addresses) else { continue };
-                for port in matrix::ports(ports, &to.ports) {
+                let Some(address) = matrix::target(&from.addresses, &to.addresses, question.family) else { continue };
+                for port in matrix::ports(&question.ports, &to.ports) {
                     let target = SocketAddr::new(address, port.port);
                     let protocol = port.protocol.into();
-                    attempts.push(Attempt { netns: from.netns(&run_dir), target, protocol });
+                    let timeout_ms = question.timeout_ms;
+                    attempts.push(Attempt { netns: from.netns(&run_dir), target, protocol, timeout_ms });
                     cells.push((from.full_name(), to.full_name(), port));
                 }
             }

@@ -8,6 +8,7 @@ use crate::error::{LabError, Result};
 use crate::probe::{self, Outcome, ProbeProtocol};
 use crate::server::{ListenPort, ServerProtocol};
 use nix::sched::{CloneFlags, setns};
+use policy::matrix::Family;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,8 +20,20 @@ use std::time::{Duration, Instant};
 /// Connections tried at once. Forbidden ones wait for their timeout, so a matrix takes timeout * pairs / this.
 const CREW: usize = 256;
 
-/// How long a connection may take before it counts as a timeout: one retransmission of a SYN (after 1 s) is waited for.
-pub const TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long a connection may take before it counts as a timeout, in milliseconds, if nobody says: one retransmission of a
+/// SYN (after 1 s) is waited for.
+pub const TIMEOUT_MS: u64 = 1500;
+
+/// What to try.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Ports of every server; empty means its own containerPorts, or TCP 80 if it has none.
+    pub ports: Vec<ListenPort>,
+    /// Family of the connections; without it the first one that both pods have, IPv4 first.
+    pub family: Option<Family>,
+    /// Time for each connection in milliseconds.
+    pub timeout_ms: u64,
+}
 
 /// The matrix, as the command line prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +68,8 @@ pub(crate) struct Attempt {
     pub(crate) target: SocketAddr,
     /// Protocol.
     pub(crate) protocol: ProbeProtocol,
+    /// Time for it in milliseconds.
+    pub(crate) timeout_ms: u64,
 }
 
 /// Port on which a server is tried that declares none; the same as in `podplane policy matrix`.
@@ -72,10 +87,11 @@ pub(crate) fn ports(asked: &[ListenPort], own: &[ListenPort]) -> Vec<ListenPort>
     ports
 }
 
-/// The address at which a pod tries another: of the first family that both have, IPv4 first.
-pub(crate) fn target(from: &[IpAddr], to: &[IpAddr]) -> Option<IpAddr> {
+/// The address at which a pod tries another: of `family`, or of the first one that both have, IPv4 first.
+pub(crate) fn target(from: &[IpAddr], to: &[IpAddr], family: Option<Family>) -> Option<IpAddr> {
     let of = |addresses: &[IpAddr], v4: bool| addresses.iter().copied().find(|address| address.is_ipv4() == v4);
-    [true, false].into_iter().find_map(|v4| of(from, v4).and(of(to, v4)))
+    let mut families = [true, false].into_iter().filter(|v4| family.is_none_or(|family| (family == Family::V4) == *v4));
+    families.find_map(|v4| of(from, v4).and(of(to, v4)))
 }
 
 /// Tries all of them; gives the outcomes in the same order.
@@ -96,7 +112,7 @@ pub(crate) fn run(attempts: &[Attempt]) -> Result<Vec<Outcome>> {
 fn attempt(attempt: &Attempt) -> Result<Outcome> {
     let namespace = File::open(&attempt.netns).map_err(|e| LabError::io(attempt.netns.display(), e))?;
     setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|e| LabError::io(attempt.netns.display(), e))?;
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + Duration::from_millis(attempt.timeout_ms);
     Ok(probe::attempt(attempt.target, attempt.protocol, None, deadline)?.outcome)
 }
 
@@ -114,11 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_meets_in_the_first_family_of_both() {
+    fn a_pair_meets_in_the_family_asked_for_or_the_first_of_both() {
         let parse = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
         let both = parse(&["fd00::1", "10.0.0.1"]);
-        assert_eq!(target(&both, &both), Some(both[1]));
-        assert_eq!(target(&both, &parse(&["fd00::2"])), Some("fd00::2".parse().unwrap()));
-        assert_eq!(target(&parse(&["10.0.0.2"]), &parse(&["fd00::2"])), None);
+        assert_eq!(target(&both, &both, None), Some(both[1]));
+        assert_eq!(target(&both, &both, Some(Family::V4)), Some(both[1]));
+        assert_eq!(target(&both, &both, Some(Family::V6)), Some(both[0]));
+        assert_eq!(target(&both, &parse(&["fd00::2"]), None), Some("fd00::2".parse().unwrap()));
+        assert_eq!(target(&both, &parse(&["fd00::2"]), Some(Family::V4)), None);
+        assert_eq!(target(&parse(&["10.0.0.2"]), &parse(&["fd00::2"]), None), None);
     }
 }

@@ -2,6 +2,7 @@
 
 mod text;
 
+use super::policy::FamilyArg;
 use super::service_flags::ServiceFlags;
 use crate::manifests::{self, ManifestArgs};
 use crate::output::{self, Answer, Context, Failure, OutputFormat};
@@ -184,13 +185,20 @@ pub(crate) struct ProbeArgs {
 #[derive(Args)]
 #[command(after_help = "Examples:
   podplane lab matrix
-  podplane lab matrix --port TCP/8080 --port UDP/53 -o json")]
+  podplane lab matrix --port TCP/8080 --port UDP/53 -o json
+  podplane lab matrix --family 6 --timeout 300")]
 pub(crate) struct MatrixArgs {
     #[command(flatten)]
     name: NameArgs,
     /// Port to try at every pod; may be repeated [default: the containerPorts of each pod, else TCP/80]
     #[arg(long = "port", value_name = "PROTO/PORT")]
     ports: Vec<String>,
+    /// Address family of the connections [default: the first that both pods have]
+    #[arg(long, value_enum)]
+    family: Option<FamilyArg>,
+    /// Time for each connection; the default waits for one retransmission
+    #[arg(long, value_name = "MS", default_value_t = lab::matrix::TIMEOUT_MS, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    timeout: u64,
 }
 
 /// Arguments of `podplane lab capture`.
@@ -251,8 +259,12 @@ pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Fail
         LabCommand::Probe(args) => probe(args, context),
         LabCommand::Matrix(args) => {
             let ports: Result<Vec<ListenPort>, LabError> = args.ports.iter().map(|port| port.parse()).collect();
-            let ports = ports.map_err(failure)?;
-            let matrix = open(&args.name)?.matrix(&ports).map_err(failure)?;
+            let question = lab::matrix::Question {
+                ports: ports.map_err(failure)?,
+                family: args.family.map(Into::into),
+                timeout_ms: args.timeout,
+            };
+            let matrix = open(&args.name)?.matrix(&question).map_err(failure)?;
             context.show(&matrix, text::matrix)?;
             Ok(Answer::Yes)
         }

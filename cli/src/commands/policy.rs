@@ -35,13 +35,22 @@ pub(crate) struct MatrixArgs {
 
 /// An address family on the command line.
 #[derive(Clone, Copy, ValueEnum)]
-enum FamilyArg {
+pub(super) enum FamilyArg {
     /// IPv4
     #[value(name = "4")]
     V4,
     /// IPv6
     #[value(name = "6")]
     V6,
+}
+
+impl From<FamilyArg> for Family {
+    fn from(family: FamilyArg) -> Family {
+        match family {
+            FamilyArg::V4 => Family::V4,
+            FamilyArg::V6 => Family::V6,
+        }
+    }
 }
 
 fn port(text: &str) -> Result<(Protocol, u16), String> {
@@ -62,11 +71,7 @@ fn port(text: &str) -> Result<(Protocol, u16), String> {
 pub(crate) fn run(command: PolicyCommand, context: &Context) -> Result<Answer, Failure> {
     let PolicyCommand::Matrix(args) = command;
     let intent = intent::load_to_answer(&args.manifests.paths)?;
-    let family = args.family.map(|family| match family {
-        FamilyArg::V4 => Family::V4,
-        FamilyArg::V6 => Family::V6,
-    });
-    context.show(&matrix::matrix(&intent.tables, &args.ports, family), text)?;
+    context.show(&matrix::matrix(&intent.tables, &args.ports, args.family.map(Into::into)), text)?;
     Ok(Answer::Yes)
 }
 

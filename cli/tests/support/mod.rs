@@ -8,6 +8,7 @@
 
 pub mod capture;
 pub mod manifests;
+pub mod policies;
 pub mod services;
 
 use serde_json::Value;

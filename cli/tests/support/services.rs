@@ -168,7 +168,8 @@ pub fn traffic(lab: &Lab, place: &str, traffic: &Value) -> Value {
 /// A conversation over one socket that runs beside the test.
 pub struct Talk {
     _background: Background,
-    events: mpsc::Receiver<Value>,
+    events: mpsc::Receiver<(Instant, Value)>,
+    last_answer: Instant,
     /// What was told so far.
     pub seen: Vec<Value>,
 }
@@ -185,23 +186,23 @@ impl Talk {
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let event = serde_json::from_str(&line).expect("an event");
-                if send.send(event).is_err() {
+                if send.send((Instant::now(), event)).is_err() {
                     return;
                 }
             }
         });
-        Talk { _background: background, events, seen: Vec::new() }
+        Talk { _background: background, events, last_answer: Instant::now(), seen: Vec::new() }
     }
 
     /// The next event that `wanted` takes, of those that were not looked at yet.
     pub fn wait(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let Ok(event) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
+            let Ok(told) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
                 let last: Vec<&Value> = self.seen.iter().rev().take(10).collect();
                 panic!("waited for {what}; the last events, backwards: {last:#?}");
             };
-            self.seen.push(event.clone());
+            let event = self.take(told);
             if wanted(&event) {
                 return event;
             }
@@ -210,9 +211,28 @@ impl Talk {
 
     /// Events that have come and were not looked at yet.
     pub fn rest(&mut self) -> Vec<Value> {
-        let rest: Vec<Value> = self.events.try_iter().collect();
-        self.seen.extend(rest.iter().cloned());
-        rest
+        let rest: Vec<(Instant, Value)> = self.events.try_iter().collect();
+        rest.into_iter().map(|told| self.take(told)).collect()
+    }
+
+    fn take(&mut self, (at, event): (Instant, Value)) -> Value {
+        if event["event"] == "answer" {
+            self.last_answer = at;
+        }
+        self.seen.push(event.clone());
+        event
+    }
+
+    /// When the last answer came, once none has come for `quiet`, which is longer than any answer takes.
+    pub fn wait_silence(&mut self, quiet: Duration) -> Instant {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Some(left) = (self.last_answer + quiet).checked_duration_since(Instant::now()) {
+            assert!(Instant::now() < deadline, "still answered: {:?}", self.seen.last());
+            if let Ok(told) = self.events.recv_timeout(left) {
+                self.take(told);
+            }
+        }
+        self.last_answer
     }
 
     /// Waits for an answer of `server`.
@@ -221,25 +241,27 @@ impl Talk {
     }
 }
 
-/// Packets that the kernel of `place` has taken or refused for its UDP and TCP sockets of both families.
+/// Datagrams that the kernel of `place` has taken or refused for its UDP sockets of both families.
 pub fn datagrams_in(lab: &Lab, place: &str) -> u64 {
+    udp_count(lab, place, &["InDatagrams", "NoPorts", "InErrors"])
+}
+
+/// Sum of these UDP counters of the kernel of `place`, of both families.
+pub fn udp_count(lab: &Lab, place: &str, counters: &[&str]) -> u64 {
     let text = lab.exec_ok(place, &["cat", "/proc/net/snmp", "/proc/net/snmp6"]);
     let mut sum = 0;
     let lines: Vec<&str> = text.lines().collect();
     for pair in lines.windows(2).filter(|pair| pair[0].starts_with("Udp:") && pair[1].starts_with("Udp:")) {
         let (names, values) = (pair[0].split_whitespace(), pair[1].split_whitespace());
-        sum += names.zip(values).filter(|(name, _)| is_input(name)).map(|(_, value)| number(value)).sum::<u64>();
+        sum +=
+            names.zip(values).filter(|(name, _)| counters.contains(name)).map(|(_, value)| number(value)).sum::<u64>();
     }
     for line in lines.iter().filter(|line| line.starts_with("Udp6")) {
         let mut words = line.split_whitespace();
         let name = words.next().expect("a name").trim_start_matches("Udp6");
-        sum += words.next().filter(|_| is_input(name)).map_or(0, number);
+        sum += words.next().filter(|_| counters.contains(&name)).map_or(0, number);
     }
     sum
-}
-
-fn is_input(name: &str) -> bool {
-    ["InDatagrams", "NoPorts", "InErrors"].contains(&name)
 }
 
 fn number(text: &str) -> u64 {

@@ -1,5 +1,6 @@
 //! Clients that no ordinary tool is: thousands of flows at once, pairs of datagrams like a resolver's, a conversation that
-//! says when another server answers, fragments in an order of one's choice. The end-to-end tests and the bench use them;
+//! says when another server answers, fragments in an order of one's choice, attempts from a
+//! pod's first moment. The end-to-end tests and the bench use them;
 //! they run at a place of a lab like any other program:
 //!
 //! ```text
@@ -11,6 +12,7 @@
 pub mod conversation;
 pub mod flows;
 pub mod fragments;
+pub mod knock;
 pub mod pairs;
 
 use crate::error::{LabError, Result};
@@ -31,6 +33,8 @@ pub enum Traffic {
     Conversation(conversation::Conversation),
     /// One large datagram in fragments.
     Fragments(fragments::Fragments),
+    /// Connection attempts from the first moment of a pod's life.
+    Knock(knock::Knock),
 }
 
 /// Behind `lab internal traffic JSON`; gives the exit code.
@@ -41,6 +45,7 @@ pub(crate) fn run(traffic: &Traffic) -> Result<i32> {
         Traffic::Pairs(pairs) => say(&pairs.run().map_err(failed)?),
         Traffic::Conversation(conversation) => conversation.run().map_err(failed),
         Traffic::Fragments(fragments) => say(&fragments.run().map_err(failed)?),
+        Traffic::Knock(knock) => knock.run().map_err(failed),
     }
 }
 
