@@ -1,6 +1,7 @@
 //! From a protocol and a port to the first rule that matches them.
 
 use crate::tables::ContainerPort;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use wire::Protocol;
@@ -28,7 +29,8 @@ type Stretches = Vec<(u16, Option<u32>)>;
 pub(crate) struct PortRules {
     everything: Option<u32>,
     ranges: Vec<(Protocol, Stretches)>,
-    named: Vec<(Option<Protocol>, Arc<str>, u32)>,
+    /// By name, for each protocol, or for any, the first rule.
+    named: BTreeMap<Arc<str>, Vec<(Option<Protocol>, u32)>>,
 }
 
 impl PortRules {
@@ -42,7 +44,7 @@ impl PortRules {
                     built.everything = Some(built.everything.map_or(rule, |first| first.min(rule)));
                 }
                 PortMatch::Range(protocol, range) => ranges.push((*protocol, range.clone(), rule)),
-                PortMatch::Named(protocol, name) => built.named.push((*protocol, name.clone(), rule)),
+                PortMatch::Named(protocol, name) => note(built.named.entry(name.clone()).or_default(), *protocol, rule),
             }
         }
         for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP] {
@@ -69,28 +71,78 @@ impl PortRules {
     #[cold]
     fn find_named(&self, protocol: Protocol, port: u16, receiver_ports: &[ContainerPort]) -> Option<u32> {
         let names = receiver_ports.iter().filter(|named| named.protocol == protocol && named.port == port);
-        let is_meant = |of: &Option<Protocol>| of.is_none_or(|of| of == protocol);
-        names
-            .flat_map(|named| self.named.iter().filter(move |(of, name, _)| is_meant(of) && *name == named.name))
-            .map(|(_, _, rule)| *rule)
-            .min()
+        let rules = names.filter_map(|named| self.named.get(&named.name)).flatten();
+        rules.filter(|(of, _)| of.is_none_or(|of| of == protocol)).map(|(_, rule)| *rule).min()
     }
 }
 
-/// Cuts overlapping ranges into stretches that do not overlap, each with the lowest rule that covers it.
+/// Keeps the first rule of each protocol.
+fn note(rules: &mut Vec<(Option<Protocol>, u32)>, protocol: Option<Protocol>, rule: u32) {
+    match rules.iter_mut().find(|(of, _)| *of == protocol) {
+        Some((_, first)) => *first = rule.min(*first),
+        None => rules.push((protocol, rule)),
+    }
+}
+
+/// Cuts overlapping ranges into stretches that do not overlap, each with the lowest rule that covers it: a sweep over the ports
+/// where ranges start and end.
 fn stretches(ranges: &[(&RangeInclusive<u16>, u32)]) -> Vec<(u16, Option<u32>)> {
-    let starts = ranges.iter().map(|(range, _)| u32::from(*range.start()));
-    let ends = ranges.iter().map(|(range, _)| u32::from(*range.end()) + 1);
-    let mut borders: Vec<u32> = starts.chain(ends).collect();
+    let starts = ranges.iter().map(|(range, rule)| (u32::from(*range.start()), true, *rule));
+    let ends = ranges.iter().map(|(range, rule)| (u32::from(*range.end()) + 1, false, *rule));
+    let mut borders: Vec<(u32, bool, u32)> = starts.chain(ends).collect();
     borders.sort_unstable();
-    borders.dedup();
+    let mut open: BTreeMap<u32, u32> = BTreeMap::new();
     let mut cut: Vec<(u16, Option<u32>)> = Vec::with_capacity(borders.len());
-    for border in borders {
-        let Ok(start) = u16::try_from(border) else { break };
-        let rule = ranges.iter().filter(|(range, _)| range.contains(&start)).map(|(_, rule)| *rule).min();
+    for at in borders.chunk_by(|one, other| one.0 == other.0) {
+        // A range that reaches the last port stays open.
+        let Ok(start) = u16::try_from(at[0].0) else { break };
+        for &(_, opens, rule) in at {
+            let count = open.entry(rule).or_default();
+            // Of a rule's ranges that end and start here, those that end come first in order.
+            *count = if opens { *count + 1 } else { *count - 1 };
+            if *count == 0 {
+                open.remove(&rule);
+            }
+        }
+        let rule = open.keys().next().copied();
         if cut.last().is_none_or(|(_, before)| *before != rule) {
             cut.push((start, rule));
         }
     }
     cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_where_the_lowest_rule_changes() {
+        let ranges = [(10..=20, 3), (15..=30, 1), (31..=40, 1), (20..=20, 0), (25..=65535, 2), (0..=0, 4)];
+        let ranges: Vec<_> = ranges.iter().map(|(range, rule)| (range, *rule)).collect();
+        let cut = stretches(&ranges);
+        let expected =
+            [(0, Some(4)), (1, None), (10, Some(3)), (15, Some(1)), (20, Some(0)), (21, Some(1)), (41, Some(2))];
+        assert_eq!(cut, expected);
+        for port in 0..=100u16 {
+            let literal = ranges.iter().filter(|(range, _)| range.contains(&port)).map(|(_, rule)| *rule).min();
+            let behind = cut.partition_point(|(start, _)| *start <= port);
+            assert_eq!(cut[..behind].last().and_then(|(_, rule)| *rule), literal, "port {port}");
+        }
+    }
+
+    #[test]
+    fn a_name_costs_the_same_however_many_rules_have_it() {
+        let matches: Vec<PortMatch> = (0..1000u32)
+            .map(|rule| PortMatch::Named((rule % 2 == 0).then_some(Protocol::TCP), format!("port{}", rule % 10).into()))
+            .collect();
+        let rules = PortRules::build((0u32..).zip(&matches));
+        assert_eq!(rules.named.len(), 10);
+        assert!(rules.named.values().all(|of_name| of_name.len() == 1));
+        let port = |name: &str, protocol| [ContainerPort { name: name.into(), protocol, port: 1 }];
+        assert_eq!(rules.find(Protocol::TCP, 1, &port("port4", Protocol::TCP)), Some(4));
+        assert_eq!(rules.find(Protocol::UDP, 1, &port("port4", Protocol::UDP)), None);
+        assert_eq!(rules.find(Protocol::UDP, 1, &port("port5", Protocol::UDP)), Some(5));
+        assert_eq!(rules.find(Protocol::UDP, 2, &port("port5", Protocol::UDP)), None);
+    }
 }

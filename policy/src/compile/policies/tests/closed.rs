@@ -85,7 +85,7 @@ fn n16_what_comes_without_validation_closes_its_rule_and_is_told() {
 #[test]
 fn n16_each_part_of_a_rule_can_close_it() {
     type Change = fn(&mut ClusterNetworkPolicy);
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 7] = [
         ("to", |policy| policy.spec.egress.as_mut().unwrap()[0].to.clear()),
         ("to[0].networks", |policy| {
             let peer = &mut policy.spec.egress.as_mut().unwrap()[0].to[0];
@@ -103,6 +103,11 @@ fn n16_each_part_of_a_rule_can_close_it() {
             let protocols = policy.spec.egress.as_mut().unwrap()[0].protocols.as_mut().unwrap();
             let port = protocols[0].tcp.as_mut().unwrap().destination_port.as_mut().unwrap();
             port.number = Some(65_536);
+        }),
+        ("protocols[0].tcp", |policy| {
+            let protocols = policy.spec.egress.as_mut().unwrap()[0].protocols.as_mut().unwrap();
+            let port = protocols[0].tcp.as_mut().unwrap().destination_port.as_mut().unwrap();
+            port.number = Some(0);
         }),
         ("protocols[0]", |policy| {
             let protocols = policy.spec.egress.as_mut().unwrap()[0].protocols.as_mut().unwrap();
