@@ -9,6 +9,7 @@
 //! around the field is closed: see [`CLOSED_ANNOTATION`].
 
 mod annotations;
+mod closing;
 pub mod cluster_network_policy;
 mod decode;
 mod document;
@@ -18,8 +19,9 @@ mod problem;
 mod reader;
 mod validate;
 
-pub(crate) use annotations::closed_rules;
-pub use annotations::{CLOSED_ANNOTATION, DRY_RUN_ANNOTATION, ESTABLISHED_ANNOTATION, is_dry_run, keeps_established};
+pub use annotations::{DRY_RUN_ANNOTATION, ESTABLISHED_ANNOTATION, is_dry_run, keeps_established};
+pub use closing::CLOSED_ANNOTATION;
+pub(crate) use closing::closed_rules;
 pub use cluster_network_policy::ClusterNetworkPolicy;
 pub use object::{Kind, Object, ObjectRef, Source, Sourced};
 pub use pool::{AddressRange, IPAddressPool, IPAddressPoolSpec, ServiceAllocation};

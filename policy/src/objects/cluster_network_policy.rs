@@ -45,7 +45,7 @@ pub struct Spec {
 
 impl Spec {
     /// Place (`ingress[0]`) and action of every rule.
-    pub(super) fn rules(&self) -> impl Iterator<Item = (String, Action)> {
+    pub(super) fn actions(&self) -> impl Iterator<Item = (String, Action)> {
         let ingress = self.ingress.iter().flatten().map(|rule| rule.action).enumerate();
         let egress = self.egress.iter().flatten().map(|rule| rule.action).enumerate();
         let ingress = ingress.map(|(index, action)| (format!("ingress[{index}]"), action));

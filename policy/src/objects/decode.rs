@@ -1,17 +1,20 @@
 //! From a JSON value to typed objects: lists are taken apart, kind and apiVersion are checked, unknown fields are
 //! reported, and what the API server would refuse is refused.
 
-use super::cluster_network_policy::{Action, ClusterNetworkPolicy, Tier};
+use super::cluster_network_policy::{ClusterNetworkPolicy, Tier};
 use super::object::{Kind, Object, ObjectRef, Source, Sourced};
 use super::pool::IPAddressPool;
 use super::problem::{Problem, Severity};
 use super::reader::{Mismatch, read};
-use super::{Parsed, annotations, validate};
+use super::{Parsed, annotations, closing, validate};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Map, Value};
+
+/// What a list has besides its items.
+const LIST_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// Nesting of lists in lists.
 const LISTS_DEPTH_MAX: u32 = 4;
@@ -40,23 +43,29 @@ fn decode_nested(source: &Source, value: Value, implied: Option<&str>, depth: u3
         fields.entry("apiVersion").or_insert_with(|| kind.api_version().into());
     }
     let reference = reference(&fields);
-    let mut refuse = |reference: &ObjectRef, field: &str, message: String| {
-        parsed.problems.push(Problem::of(source, reference.clone(), field, message, Severity::Refused));
-    };
     let (Some(Value::String(kind)), Some(Value::String(api_version))) = (fields.get("kind"), fields.get("apiVersion"))
     else {
         let missing = if matches!(fields.get("kind"), Some(Value::String(_))) { "apiVersion" } else { "kind" };
-        return refuse(&reference, missing, "required: a string".into());
+        let problem = Problem::of(source, reference, missing, "required: a string", Severity::Refused);
+        return parsed.problems.push(problem);
     };
     if let Some(item_kind) = kind.strip_suffix("List") {
         let item_kind = item_kind.to_owned();
-        return match fields.remove("items") {
-            Some(Value::Array(_)) if depth == 0 => refuse(&reference, "items", "lists are nested too deeply".into()),
+        let items = fields.remove("items");
+        for (field, _) in fields.iter().filter(|(field, _)| !LIST_FIELDS.contains(&field.as_str())) {
+            let message = "unknown field, ignored".to_owned();
+            parsed.problems.push(Problem::of(source, reference.clone(), field, message, Severity::Warning));
+        }
+        let mut refuse = |field: &str, message: String| {
+            parsed.problems.push(Problem::of(source, reference.clone(), field, message, Severity::Refused));
+        };
+        return match items {
+            Some(Value::Array(_)) if depth == 0 => refuse("items", "lists are nested too deeply".into()),
             Some(Value::Array(items)) => {
                 items.into_iter().for_each(|item| decode_nested(source, item, Some(&item_kind), depth - 1, parsed));
             }
             None | Some(Value::Null) => {}
-            Some(other) => refuse(&reference, "items", format!("expected a list, found {}", describe(&other))),
+            Some(other) => refuse("items", format!("expected a list, found {}", describe(&other))),
         };
     }
     let Some(known) = Kind::find(kind) else {
@@ -114,14 +123,13 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
     if kind.is_namespaced() {
         object.metadata_mut().namespace.get_or_insert_with(|| "default".into());
     }
-    let closing: Vec<&str> = unknown.iter().filter_map(|path| closed_rule(path)).collect();
     if matches!(object, Object::NetworkPolicy(_) | Object::ClusterNetworkPolicy(_)) {
-        annotations::close(object.metadata_mut(), closing.into_iter());
         for (annotation, message) in annotations::mistakes(object.metadata()) {
             let field = format!("metadata.annotations.{annotation}");
             parsed.problems.push(Problem::of(source, reference.clone(), field, message, Severity::Warning));
         }
     }
+    let closings = closing::close(&mut object, &unknown);
     let mut refused = validate::validate(&object);
     if let Object::ClusterNetworkPolicy(_) = &object {
         // Whom the policy is about cannot be guessed.
@@ -129,48 +137,18 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
         refused.extend(subjects.map(|path| (path, "unknown field: it is not known whom the policy is about".into())));
     }
     let is_refused = !refused.is_empty();
-    for (field, message) in refused {
-        parsed.problems.push(Problem::of(source, reference.clone(), field, message, Severity::Refused));
-    }
-    for path in &unknown {
-        let closure = closed_rule(path).filter(|_| !is_refused).and_then(|rule| closure_text(&object, rule));
-        let (message, severity) = match closure {
-            Some(closure) => (format!("unknown field: {closure}"), Severity::Closed),
-            None if is_refused => ("unknown field".into(), Severity::Warning),
-            None => ("unknown field, ignored".into(), Severity::Warning),
-        };
-        parsed.problems.push(Problem::of(source, reference.clone(), path.clone(), message, severity));
-    }
+    let mut report = |field: String, message: String, severity| {
+        parsed.problems.push(Problem::of(source, reference.clone(), field, message, severity));
+    };
+    refused.into_iter().for_each(|(field, message)| report(field, message, Severity::Refused));
     if is_refused {
+        unknown.into_iter().for_each(|field| report(field, "unknown field".into(), Severity::Warning));
         return;
     }
+    unknown.retain(|path| closings.iter().all(|(closing, _)| closing != path));
+    closings.into_iter().for_each(|(field, message)| report(field, message, Severity::Closed));
+    unknown.into_iter().for_each(|field| report(field, "unknown field, ignored".into(), Severity::Warning));
     parsed.objects.push(Sourced { source: source.clone(), object });
-}
-
-/// The rule that an unknown field at `path` of a policy closes: `ingress[0]`, or `*` when it stands outside the rules.
-/// `None` outside the spec.
-fn closed_rule(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix("spec.")?;
-    let is_rule = rest.starts_with("ingress[") || rest.starts_with("egress[");
-    Some(rest.find(']').filter(|_| is_rule).map_or("*", |end| &rest[..=end]))
-}
-
-/// What an unknown field in `rule` of `object` does; `None` if `object` is no policy.
-fn closure_text(object: &Object, rule: &str) -> Option<String> {
-    let rules = match (object, rule) {
-        (Object::NetworkPolicy(_), "*") => return Some("no rule of this policy matches anything".into()),
-        (Object::NetworkPolicy(_), rule) => return Some(format!("spec.{rule} matches nothing")),
-        (Object::ClusterNetworkPolicy(policy), _) => policy.spec.rules(),
-        _ => return None,
-    };
-    if rule == "*" {
-        return Some("no Accept rule of this policy matches anything, its Deny and Pass rules deny everything".into());
-    }
-    let action = rules.into_iter().find(|(field, _)| field == rule).map(|(_, action)| action);
-    Some(match action {
-        Some(Action::Deny | Action::Pass) => format!("spec.{rule} denies everything"),
-        Some(Action::Accept) | None => format!("spec.{rule} matches nothing"),
-    })
 }
 
 fn group(api_version: &str) -> &str {

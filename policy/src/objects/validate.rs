@@ -1,6 +1,8 @@
 //! What the API server would refuse, for the fields that decide about the network. Pure checks over typed objects; each
 //! finding is a field path and a message.
 
+mod cidr;
+mod cluster_network_policy;
 mod endpoints;
 mod name;
 mod network_policy;
@@ -16,6 +18,9 @@ use std::net::IpAddr;
 
 /// Transport protocols that Kubernetes knows.
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+
+/// Keys and values of all annotations of an object, as the API server limits them.
+const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 
 /// Findings so far: field path and message.
 #[derive(Default)]
@@ -67,7 +72,7 @@ pub(crate) fn validate(object: &Object) -> Vec<(String, String)> {
         Object::Service(service) => service::validate_service(service, out),
         Object::EndpointSlice(slice) => endpoints::validate_slice(slice, out),
         Object::NetworkPolicy(policy) => network_policy::validate_policy(policy, out),
-        Object::ClusterNetworkPolicy(_) => {}
+        Object::ClusterNetworkPolicy(policy) => cluster_network_policy::validate_policy(policy, out),
         Object::Endpoints(endpoints) => endpoints::validate_endpoints(endpoints, out),
         Object::IPAddressPool(pool) => pool::validate_pool(pool, out),
     }
@@ -97,6 +102,13 @@ fn validate_metadata(object: &Object, out: &mut Findings) {
         Some(_) => out.add("metadata.namespace", format!("not allowed: a {} has no namespace", object.kind())),
     }
     selector::validate_labels("metadata.labels", metadata.labels.as_ref(), out);
+    let annotations = metadata.annotations.iter().flatten();
+    if annotations.clone().map(|(key, value)| key.len() + value.len()).sum::<usize>() > ANNOTATIONS_BYTES_MAX {
+        out.add("metadata.annotations", format!("longer than {ANNOTATIONS_BYTES_MAX} bytes together"));
+    }
+    for (key, _) in annotations {
+        out.check("metadata.annotations", name::annotation_key(key));
+    }
 }
 
 fn protocol(value: Option<&str>) -> Result<(), String> {

@@ -3,6 +3,7 @@
 const LABEL_MAX: usize = 63;
 const SUBDOMAIN_MAX: usize = 253;
 const PORT_NAME_MAX: usize = 15;
+const KEY_FORM: &str = "[dns-prefix/]name, at most 63 letters, digits, '-', '_', '.'";
 
 fn is_label(value: &str) -> bool {
     let bytes = value.as_bytes();
@@ -52,9 +53,12 @@ pub(super) fn label_key(value: &str) -> Result<(), String> {
     if prefix.is_none_or(|prefix| subdomain(prefix).is_ok()) && is_qualified_part(name) {
         return Ok(());
     }
-    Err(format!(
-        "\"{value}\" is not a label key: [dns-prefix/]name, at most {LABEL_MAX} letters, digits, '-', '_', '.'"
-    ))
+    Err(format!("\"{value}\" is not a label key: {KEY_FORM}"))
+}
+
+/// Key of an annotation: a label's key, also with upper-case letters in its prefix.
+pub(super) fn annotation_key(value: &str) -> Result<(), String> {
+    label_key(&value.to_ascii_lowercase()).map_err(|_| format!("\"{value}\" is not an annotation key: {KEY_FORM}"))
 }
 
 /// Value of a label; may be empty.
@@ -74,4 +78,22 @@ pub(super) fn port_name(value: &str) -> Result<(), String> {
     Err(format!(
         "\"{value}\" is not a port name: at most {PORT_NAME_MAX} lower-case letters, digits and single '-', with at least one letter"
     ))
+}
+
+/// A DNS name of at least two labels, or `*.` and such a name: the pattern of the API's DomainName, whose `A-z` for the first
+/// character of a label takes in `[`, `\\`, `]`, `^`, `_` and the backquote.
+pub(super) fn domain_pattern(value: &str) -> Result<(), String> {
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        let is_first = |byte: &u8| byte.is_ascii_digit() || (b'A'..=b'z').contains(byte);
+        bytes.first().is_some_and(is_first)
+            && bytes[1..].iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && (bytes.len() == 1 || bytes[bytes.len() - 1].is_ascii_alphanumeric())
+    };
+    let name = value.strip_prefix("*.").unwrap_or(value);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.contains('.') && name.split('.').all(is_label) {
+        return Ok(());
+    }
+    Err(format!("\"{value}\" is not a DNS name of two or more labels, such as example.com or *.example.com"))
 }

@@ -1,8 +1,7 @@
 //! NetworkPolicy, as `ValidateNetworkPolicy` of the API server judges it.
 
 use super::selector::validate_selector;
-use super::{Findings, at, name, one_of, port_number, protocol};
-use ipnet::IpNet;
+use super::{Findings, at, cidr, name, one_of, port_number, protocol};
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -70,8 +69,9 @@ fn validate_peers(list: &str, peers: Option<&[NetworkPolicyPeer]>, out: &mut Fin
         match &peer.ip_block {
             None if !selects => out.add(field, "a peer needs podSelector, namespaceSelector or ipBlock"),
             None => {}
-            Some(_) if selects => {
-                out.add(format!("{field}.ipBlock"), "not allowed together with podSelector or namespaceSelector");
+            Some(block) if selects => {
+                validate_block(&format!("{field}.ipBlock"), block, out);
+                out.add(field, "ipBlock is not allowed together with podSelector or namespaceSelector");
             }
             Some(block) => validate_block(&format!("{field}.ipBlock"), block, out),
         }
@@ -79,17 +79,15 @@ fn validate_peers(list: &str, peers: Option<&[NetworkPolicyPeer]>, out: &mut Fin
 }
 
 fn validate_block(field: &str, block: &IPBlock, out: &mut Findings) {
-    let Some(cidr) = out.check(format!("{field}.cidr"), parse_cidr(&block.cidr)) else { return };
+    if block.cidr.is_empty() {
+        return out.add(format!("{field}.cidr"), "required");
+    }
+    let Some(cidr) = out.check(format!("{field}.cidr"), cidr::subnet(&block.cidr)) else { return };
     for (index, text) in block.except.iter().flatten().enumerate() {
         let field = at(format_args!("{field}.except"), index);
-        let Some(except) = out.check(field.clone(), parse_cidr(text)) else { continue };
+        let Some(except) = out.check(field.clone(), cidr::subnet(text)) else { continue };
         if !cidr.contains(&except) || cidr.prefix_len() >= except.prefix_len() {
             out.add(field, format!("{except} is not a strict part of cidr {cidr}"));
         }
     }
-}
-
-/// An address block; host bits that are set are cleared, as the API server accepts them.
-pub(crate) fn parse_cidr(text: &str) -> Result<IpNet, String> {
-    text.parse().map(|cidr: IpNet| cidr.trunc()).map_err(|_| format!("\"{text}\" is not a CIDR such as 10.0.0.0/8"))
 }

@@ -1,6 +1,6 @@
 //! Service.
 
-use super::network_policy::parse_cidr;
+use super::cidr::parse_cidr;
 use super::selector::validate_labels;
 use super::{Findings, address, at, name, one_of, port_number, protocol, reachable};
 use crate::objects::SOURCE_RANGES_ANNOTATION;

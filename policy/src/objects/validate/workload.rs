@@ -1,6 +1,6 @@
 //! Pods, what makes pods, and nodes.
 
-use super::network_policy::parse_cidr;
+use super::cidr::parse_cidr;
 use super::selector::{is_empty, validate_labels, validate_selector};
 use super::{Findings, address, at, name, port_number, protocol};
 use crate::objects::VTEP_MAC_ANNOTATION;
