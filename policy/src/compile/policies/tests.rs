@@ -1,5 +1,6 @@
 //! Sentences of the ClusterNetworkPolicy types, and of podplane's annotations on policies, one by one.
 
+mod changes;
 mod closed;
 mod dry_run;
 mod network_policy;
