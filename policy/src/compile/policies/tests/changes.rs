@@ -196,3 +196,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn n14_a_label_of_a_node_or_namespace_alone_changes_what_policies_say() {
+    let file = |name: &str, yaml: &str| {
+        let objects = parse(name, yaml).objects;
+        FileChange { file: name.into(), objects: objects.iter().map(Definition::new).collect() }
+    };
+    let node = |label: &str| {
+        let spec = "spec: {podCIDR: 10.244.9.0/24}, status: {addresses: [{type: InternalIP, address: 172.30.0.99}]}";
+        file(
+            "node.yaml",
+            &format!("{{apiVersion: v1, kind: Node, metadata: {{name: n, labels: {{role: {label}}}}}, {spec}}}"),
+        )
+    };
+    let namespace = |label: &str| {
+        let labels = format!("labels: {{role: {label}}}");
+        file("namespace.yaml", &format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: default, {labels}}}}}"))
+    };
+    let rules = "{action: Deny, to: [{nodes: {matchLabels: {role: edge}}}, {namespaces: {matchLabels: {role: edge}}}]}";
+    let mut definitions = Definitions::default();
+    let mut compiler = Compiler::new(CompileOptions::default());
+    let objects = file("objects.yaml", &(abc() + &egress("cnp", 0, rules)));
+    let mut open = |changes: Vec<FileChange>| {
+        let delta = definitions.apply(changes);
+        let (tables, _) = compiler.compile(definitions.cluster(), &delta, 1);
+        ["172.30.0.99", "10.244.9.1", B].map(|peer| tcp(&tables, FromPod, "a", peer, 80))
+    };
+    assert_eq!(open(vec![objects, node("core"), namespace("core")]), [true, true, true]);
+    assert_eq!(open(vec![node("edge")]), [false, false, true]);
+    assert_eq!(open(vec![namespace("edge")]), [false, false, false]);
+    assert_eq!(open(vec![node("core")]), [true, true, false]);
+}
