@@ -1,5 +1,7 @@
 //! Tables after changes in any order against compiling everything at once, and what a change costs, counted.
 
+mod policies;
+
 use super::*;
 use crate::cluster::{Definition, Definitions, FileChange};
 use crate::objects::parse;
