@@ -200,14 +200,15 @@ proptest! {
 #[test]
 fn n14_a_label_of_a_node_or_namespace_alone_changes_what_policies_say() {
     let file = |name: &str, yaml: &str| {
-        let objects = parse(name, yaml).objects;
-        FileChange { file: name.into(), objects: objects.iter().map(Definition::new).collect() }
+        let parsed = parse(name, yaml);
+        assert_eq!(parsed.problems, []);
+        FileChange { file: name.into(), objects: parsed.objects.iter().map(Definition::new).collect() }
     };
     let node = |label: &str| {
         let spec = "spec: {podCIDR: 10.244.9.0/24}, status: {addresses: [{type: InternalIP, address: 172.30.0.99}]}";
         file(
             "node.yaml",
-            &format!("{{apiVersion: v1, kind: Node, metadata: {{name: n, labels: {{role: {label}}}}}, {spec}}}"),
+            &format!("{{apiVersion: v1, kind: Node, metadata: {{name: node9, labels: {{role: {label}}}}}, {spec}}}"),
         )
     };
     let namespace = |label: &str| {
