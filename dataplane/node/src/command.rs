@@ -11,7 +11,9 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use switch::{FlowInfo, Origin, PortConfig, PortId, ServiceHits, ShardId, SourcePool, Tables};
+use switch::{
+    Decider, DropsSeen, FlowInfo, Origin, PolicyHits, PortConfig, PortId, ServiceHits, ShardId, SourcePool, Tables,
+};
 use wire::Frame;
 
 /// Frames that may wait for one shard, from all others together. Dropping beyond is right: the shard is overloaded.
@@ -41,6 +43,10 @@ pub(crate) enum Command {
     Counters(Sender<Counters>),
     /// Tell how often the ports of Services were used.
     ServiceHits(Sender<Vec<(ServicePortId, ServiceHits)>>),
+    /// Tell how often policies and their rules decided.
+    PolicyHits(Sender<Vec<(Decider, PolicyHits)>>),
+    /// Tell what was dropped of late.
+    DropsSeen(Sender<DropsSeen>),
     /// List at most so many flows.
     Flows(usize, Sender<Vec<FlowInfo>>),
     /// End the thread.

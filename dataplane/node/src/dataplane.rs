@@ -28,7 +28,9 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use switch::{Attached, FlowInfo, PortConfig, PortId, PortKind, ServiceHits, ShardId, Tables};
+use switch::{
+    Attached, Decider, DropsSeen, FlowInfo, PolicyHits, PortConfig, PortId, PortKind, ServiceHits, ShardId, Tables,
+};
 use wire::{MacAddr, Protocol};
 
 /// Most ports of a node. Kubernetes asks for 110 pods per node, the densest nodes hold some hundreds; each port costs a
@@ -244,6 +246,27 @@ impl Dataplane {
         let mut sum: BTreeMap<ServicePortId, ServiceHits> = BTreeMap::new();
         of_shards.chain(relayed).for_each(|(port, hits)| sum.entry(port).or_default().merge(hits));
         sum.into_iter().collect()
+    }
+
+    /// How often each rule of a policy, and each NetworkPolicy's default deny, decided since the start, in the order of their names.
+    pub fn policy_hits(&self) -> Vec<(Decider, PolicyHits)> {
+        let asked: Vec<_> = self.shards.iter().filter_map(|shard| shard.ask(Command::PolicyHits).ok()).collect();
+        let mut sum: BTreeMap<Decider, PolicyHits> = BTreeMap::new();
+        let of_shards = asked.into_iter().filter_map(|answer| answer.recv().ok()).flatten();
+        of_shards.for_each(|(decider, hits)| sum.entry(decider).or_default().merge(hits));
+        sum.into_iter().collect()
+    }
+
+    /// The most recent drops of all shards, the last one first.
+    pub fn drops_seen(&self) -> DropsSeen {
+        let asked: Vec<_> = self.shards.iter().filter_map(|shard| shard.ask(Command::DropsSeen).ok()).collect();
+        let mut sum = DropsSeen::default();
+        for seen in asked.into_iter().filter_map(|answer| answer.recv().ok()) {
+            sum.records.extend(seen.records);
+            sum.forgotten += seen.forgotten;
+        }
+        sum.records.sort_by_key(|record| record.last_ago);
+        sum
     }
 
     /// Flows of all shards, at most `max`.

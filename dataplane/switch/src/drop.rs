@@ -47,7 +47,7 @@ drop_reasons! {
 
     // Readiness.
     PortGone => "port-gone", "The port that the frame came from or goes to is not attached.";
-    PortNotReady => "port-not-ready", "No compiled tables know the pod of this port yet, so it stays closed.";
+    PortNotReady => "port-not-ready", "The tables in force do not know the pod of this port with its addresses, so it stays closed.";
 
     // Admission: who sends.
     SpoofedMac => "spoofed-mac", "The Ethernet source is not the MAC of the port.";
@@ -108,6 +108,21 @@ drop_reasons! {
     HandoverFull => "handover-full", "The queue to the other shard was full.";
     TunnelSendFailed => "tunnel-send-failed", "The underlay refused a tunnel datagram.";
     ReceiveTruncated => "receive-truncated", "A frame or datagram was longer than the receive buffer.";
+}
+
+impl DropReason {
+    /// Whether nobody misses what was discarded: chatter that needs no answer, what the kernel has its own copy of, what goes
+    /// elsewhere instead. It is counted and not recorded.
+    pub(crate) const fn is_noise(self) -> bool {
+        matches!(
+            self,
+            DropReason::ArpIgnored
+                | DropReason::NeighborIgnored
+                | DropReason::RouterSolicitation
+                | DropReason::LeftToKernel
+                | DropReason::RetriedElsewhere
+        )
+    }
 }
 
 impl From<Malformed> for DropReason {

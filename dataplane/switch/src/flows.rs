@@ -57,6 +57,8 @@ pub(crate) struct Flow {
     /// Whether policy cut it. It is kept, so that what its ends still send to each other is not taken for another flow that
     /// happens to be allowed.
     pub(crate) denied: bool,
+    /// Whether a policy in dry run would deny it; that has been counted.
+    pub(crate) would_deny: bool,
     fins: u8,
     state: State,
     live: bool,
@@ -87,6 +89,7 @@ impl Flow {
             masqueraded: false,
             watched: false,
             denied: false,
+            would_deny: false,
             fins: 0,
             state: State::opened_by(packet),
             live: true,

@@ -13,7 +13,8 @@
 //! | `service` | where a Service leads, and whether a flow may stay there |
 //! | `affinity` | which backend a client had last |
 //! | `retry` | connection attempts that may be led to another backend |
-//! | `hits` | how often Services were used |
+//! | `hits`, `policy_hits` | how often Services were used, how often policies and their rules decided |
+//! | `recent` | the most recent drops |
 //! | `nat` | how packets are translated |
 //! | `masquerade` | pods' flows to Services that come from the node's gateway address |
 //! | `verdict` | what policy says |
@@ -41,7 +42,9 @@ mod nat;
 mod path;
 mod path_mtu;
 mod place;
+mod policy_hits;
 mod ports;
+mod recent;
 mod retry;
 mod service;
 mod source_ports;
@@ -53,6 +56,8 @@ mod verdict;
 pub use counters::{AnswerKind, Count, Counters, SwitchCounters};
 pub use drop::DropReason;
 pub use hits::ServiceHits;
+pub use policy_hits::{Decider, PolicyHits};
+pub use recent::{Asked, DropSeen, DropsSeen};
 pub use source_ports::SourcePool;
 pub use switch::Switch;
 pub use tables::{Attached, Tables};

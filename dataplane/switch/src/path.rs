@@ -32,11 +32,12 @@ use crate::masquerade::Answered;
 use crate::nat::{self, Role};
 use crate::place::{self, Place};
 use crate::ports::{Port, Ports};
+use crate::recent::Dropped;
 use crate::{DropReason, Exit, GATEWAY_MAC, Origin, PortId, ShardId, UNRESOLVED_MAC, answer, service};
 use find::{Found, find, hear};
 use open::{open_inbound, open_outbound};
 use std::net::IpAddr;
-use wire::{Ethernet, Fragment, Frame, Packet, edit};
+use wire::{Ethernet, FlowKey, Fragment, Frame, Packet, Protocol, edit};
 
 /// A frame that a pod or the node itself sent.
 #[inline]
@@ -72,12 +73,26 @@ pub(crate) fn from_uplink(cx: &Context<'_>, ports: &mut Ports, slot: usize, fram
 /// A tunnel datagram: VXLAN header and inner frame.
 #[inline]
 pub(crate) fn from_peer(cx: &Context<'_>, ports: &mut Ports, sender: IpAddr, frame: &mut Frame) -> Step<Exit> {
-    let peer = cx.tables.peers.find_by_underlay(sender).ok_or(DropReason::UnknownPeer)?;
-    let packet = admit::from_tunnel(cx, frame)?;
+    let Some(peer) = cx.tables.peers.find_by_underlay(sender) else {
+        return Err(unheard(cx, ports, sender, DropReason::UnknownPeer));
+    };
+    let packet = admit::from_tunnel(cx, frame).map_err(|reason| unheard(cx, ports, sender, reason))?;
     match place::find(cx, packet.dst) {
         Place::Port(shard, id) => enter(cx, ports, (shard, id), Sender::Peer(peer, sender), packet, frame),
         Place::Peer(_) | Place::Nowhere(_) => Err(DropReason::NotLocal.into()),
     }
+}
+
+/// A datagram is discarded at the mouth of the tunnel: it is noted who sent it, which its bytes do not say.
+#[cold]
+fn unheard(cx: &Context<'_>, ports: &mut Ports, sender: IpAddr, reason: DropReason) -> Stop {
+    let own = cx.tables.own_address(sender.is_ipv4());
+    if let (Some(own), DropReason::UnknownPeer | DropReason::NotEncapsulated | DropReason::UnknownVni) = (own, reason) {
+        let flow = Some(FlowKey::new(Protocol::UDP, sender, 0, own, cx.config.vxlan_port));
+        ports.shared.noted =
+            Some(Dropped { sender: None, port: None, reason, dry_run: false, direction: None, flow, before: None });
+    }
+    reason.into()
 }
 
 /// A frame that another shard let through for a port of this one; `origin` is where it entered the node.
@@ -128,13 +143,13 @@ fn onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, packet: Packet, fram
 
 #[inline]
 fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Packet, frame: &mut Frame) -> Step<Exit> {
-    let port = ports.at_mut(slot);
+    let (port, shared) = ports.split(slot);
     if !port.is_ready(cx) {
         return Err(DropReason::PortNotReady.into());
     }
     let role = Role::of(&packet);
     let stage = Stage::From(port.config.id);
-    let found = match find(cx, port, stage, Sender::Port, &packet, &role, frame) {
+    let found = match find(cx, (port, shared), stage, Sender::Port, &packet, &role, frame) {
         found if !port.is_uplink() => found?,
         found => of_ours(cx, found)?,
     };
@@ -272,14 +287,14 @@ fn take_in(
     mut packet: Packet,
     frame: &mut Frame,
 ) -> Step<Exit> {
-    let port = ports.at_mut(slot);
+    let (port, shared) = ports.split(slot);
     if !port.is_ready(cx) {
         return Err(DropReason::PortNotReady.into());
     }
     let stage = Stage::Into(port.config.id, sender.origin());
-    let hit = match find(cx, port, stage, sender, &packet, &role, frame)? {
+    let hit = match find(cx, (port, shared), stage, sender, &packet, &role, frame)? {
         Found::Flow(hit) => hit,
-        Found::Opener(key) => match open_inbound(cx, port, sender, &packet, key) {
+        Found::Opener(key) => match open_inbound(cx, port, shared, sender, &packet, key) {
             Err(Stop::Drop(DropReason::SourcePortsExhausted)) => {
                 return refuse_exhausted(cx, ports, slot, packet, frame);
             }

@@ -9,10 +9,12 @@ use crate::hits::Hits;
 use crate::later::Later;
 use crate::masquerade::Masquerades;
 use crate::path::Context;
+use crate::policy_hits::Tally;
+use crate::recent::{Dropped, Recent};
 use crate::retry::Retries;
 use crate::{PortConfig, PortId, PortKind, SwitchConfig};
 use hashbrown::HashMap;
-use policy::tables::{PodIndex, Tables};
+use policy::tables::{Owner, PodIndex, Tables};
 use std::net::IpAddr;
 use wire::Instant;
 
@@ -20,7 +22,8 @@ use wire::Instant;
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) config: PortConfig,
-    /// The pod that is attached, as the tables in force number it; `None` while they do not know it, and for other ports.
+    /// The pod that is attached, as the tables in force number it; `None` while they do not know it with all addresses of the port,
+    /// and for other ports.
     pub(crate) pod: Option<PodIndex>,
     pub(crate) flows: FlowTable,
     pub(crate) fragments: Fragments,
@@ -73,12 +76,13 @@ impl Port {
         }
     }
 
-    /// Finds the attached pod in `tables`.
+    /// Finds the attached pod in `tables`. One of the same name with other addresses is another pod; and as long as an address is
+    /// nobody's or another pod's, whoever is spoken to would judge the wrong pod.
     pub(crate) fn identify(&mut self, tables: &Tables) {
-        self.pod = match &self.config.kind {
-            PortKind::Pod { namespace, name } => tables.find_pod(namespace, name),
-            PortKind::Host | PortKind::Uplink => None,
-        };
+        let PortKind::Pod { namespace, name } = &self.config.kind else { return };
+        let has_all =
+            |pod: &PodIndex| self.config.addresses.iter().all(|addr| tables.owner(*addr) == Some(Owner::Pod(*pod)));
+        self.pod = tables.find_pod(namespace, name).filter(has_all);
     }
 }
 
@@ -103,6 +107,12 @@ pub(crate) struct Shared {
     pub(crate) masquerades: Masquerades,
     /// How often Services were used.
     pub(crate) hits: Hits,
+    /// How often policies decided.
+    pub(crate) tally: Tally,
+    /// The most recent drops.
+    pub(crate) recent: Recent,
+    /// What is known of the drop of the frame at hand beyond its bytes.
+    pub(crate) noted: Option<Dropped>,
 }
 
 impl Ports {
@@ -114,6 +124,9 @@ impl Ports {
             retries: Retries::default(),
             masquerades: Masquerades::new(switch.seed),
             hits: Hits::default(),
+            tally: Tally::default(),
+            recent: Recent::new(switch.seed),
+            noted: None,
         };
         Ports { slots: Vec::new(), by_id: HashMap::new(), shared }
     }

@@ -6,10 +6,12 @@ use crate::later::{Held, Pending, Stage, WayIn};
 use crate::path::{self, Context, Step, Stop};
 use crate::path_mtu::PathMtus;
 use crate::ports::{Port, Ports};
+use crate::recent::Dropped;
 use crate::retry::AttemptKey;
 use crate::state::Side;
 use crate::{
-    DropReason, Exit, Fate, FlowInfo, Origin, PortConfig, PortId, ServiceHits, SourcePool, SwitchConfig, Tables,
+    Decider, DropReason, DropsSeen, Exit, Fate, FlowInfo, Origin, PolicyHits, PortConfig, PortId, ServiceHits,
+    SourcePool, SwitchConfig, Tables,
 };
 use overlay::peers::PeerId;
 use policy::tables::ServicePortId;
@@ -17,7 +19,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::{Frame, Instant, Packet};
+use wire::{FlowKey, Frame, Instant, Packet};
 
 /// Flows are forgotten at most this much later than they could be, so that a shell is not woken for every single one.
 const EXPIRY_STEP: Duration = Duration::from_secs(1);
@@ -65,6 +67,7 @@ impl Switch {
         let first = self.epoch == 0;
         self.path_mtus.forget_all();
         self.epoch = self.epoch.wrapping_add(1).max(1);
+        self.ports.shared.tally.change(&old.policy, &self.tables.policy);
         for port in self.ports.iter_mut() {
             port.identify(&self.tables.policy);
         }
@@ -166,6 +169,7 @@ impl Switch {
         let (fate, answer) = self.fate(now, step, frame, held.counted_bytes, held.way);
         self.counters_of(held.way).count_released(held.counted_bytes, fate, answer);
         self.count_delivery(fate, frame);
+        self.record(now, fate, frame, held.way);
         Some(fate)
     }
 
@@ -186,6 +190,7 @@ impl Switch {
         if !matches!(fate, Fate::Forward(_)) {
             self.ports.shared.retries.let_go(&attempt);
         }
+        self.record(now, fate, frame, WayIn::Handover);
         self.count_delivery(fate, frame);
         fate
     }
@@ -277,6 +282,9 @@ impl Switch {
 
     /// A held frame is discarded.
     fn give_up(&mut self, held: &Held, reason: DropReason) {
+        if !reason.is_noise() {
+            self.record_drop(held.since, reason, &held.bytes, held.way);
+        }
         self.counters_of(held.way).count_released(held.counted_bytes, Fate::Drop(reason), None);
     }
 
@@ -300,6 +308,16 @@ impl Switch {
     /// How often each Service port was used that is or was known, in order of their names.
     pub fn service_hits(&self) -> Vec<(ServicePortId, ServiceHits)> {
         self.ports.shared.hits.all()
+    }
+
+    /// How often each rule and each NetworkPolicy's default deny decided, in order of their names; those that never did are missing.
+    pub fn policy_hits(&self) -> Vec<(Decider, PolicyHits)> {
+        self.ports.shared.tally.all(&self.tables.policy)
+    }
+
+    /// The most recent drops, and what policies in dry run would have dropped.
+    pub fn drops_seen(&self, now: Instant) -> DropsSeen {
+        self.ports.shared.recent.all(now)
     }
 
     /// The flows of every port, at most `max`.
@@ -337,6 +355,7 @@ impl Switch {
         let (fate, answer) = self.fate(now, step, frame, bytes, way);
         self.counters_of(way).count(bytes, fate, answer);
         self.count_delivery(fate, frame);
+        self.record(now, fate, frame, way);
         fate
     }
 
@@ -372,6 +391,41 @@ impl Switch {
             self.give_up(&held, DropReason::FragmentsWaiting);
         }
         if fits { Fate::Held } else { Fate::Drop(DropReason::FragmentsWaiting) }
+    }
+
+    /// Records a drop that somebody may miss.
+    #[inline]
+    fn record(&mut self, now: Instant, fate: Fate, frame: &Frame, way: WayIn) {
+        if let Fate::Drop(reason) = fate
+            && !reason.is_noise()
+        {
+            self.record_drop(now, reason, frame.bytes(), way);
+        }
+    }
+
+    #[cold]
+    fn record_drop(&mut self, now: Instant, reason: DropReason, bytes: &[u8], way: WayIn) {
+        let noted = self.ports.shared.noted.take().filter(|noted| noted.reason == reason);
+        let sender = if let WayIn::Port(id, _) = way { Some(id) } else { None };
+        let dropped = match noted {
+            Some(noted) => Dropped { sender, before: noted.before.or_else(|| self.before(now, &noted, way)), ..noted },
+            None => {
+                let flow = Packet::check(bytes).ok().map(|packet| packet.flow());
+                Dropped { sender, port: sender, reason, dry_run: false, direction: None, flow, before: None }
+            }
+        };
+        self.ports.shared.recent.add(now, dropped);
+    }
+
+    /// What the sender on this shard sent of a flow that was denied where it came in: its port has translated it.
+    fn before(&mut self, now: Instant, dropped: &Dropped, way: WayIn) -> Option<FlowKey> {
+        let (WayIn::Port(id, slot), Some(flow)) = (way, dropped.flow) else { return None };
+        if !self.ports.is_at(slot, id) {
+            return None;
+        }
+        let flows = &mut self.ports.at_mut(slot).flows;
+        let hit = flows.find(now, &flow.reverse())?;
+        Some(flows.get(hit).original).filter(|original| *original != flow)
     }
 
     #[inline]

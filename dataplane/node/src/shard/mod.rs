@@ -473,6 +473,12 @@ impl Shard {
                 Command::ServiceHits(reply) => {
                     let _ = reply.send(self.switch.service_hits());
                 }
+                Command::PolicyHits(reply) => {
+                    let _ = reply.send(self.switch.policy_hits());
+                }
+                Command::DropsSeen(reply) => {
+                    let _ = reply.send(self.switch.drops_seen(self.now));
+                }
                 Command::Flows(max, reply) => {
                     let _ = reply.send(self.switch.flows(self.now, max));
                 }

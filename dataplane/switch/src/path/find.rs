@@ -7,10 +7,11 @@ use crate::fragments::NoFlow;
 use crate::later::Stage;
 use crate::nat::Role;
 use crate::place::{self, Place};
-use crate::ports::{Port, Ports};
+use crate::ports::{Port, Ports, Shared};
 use crate::retry::{self, AttemptKey, Sign};
 use crate::state::{self, Side};
-use crate::{DropReason, Origin, answer, service, verdict};
+use crate::verdict::{self, Allowed, Past};
+use crate::{DropReason, Origin, answer, service};
 use wire::{FlowKey, Frame, L4, Packet};
 
 /// What the flow table says about a packet.
@@ -25,7 +26,7 @@ pub(super) enum Found {
 #[inline]
 pub(super) fn find(
     cx: &Context<'_>,
-    port: &mut Port,
+    (port, shared): (&mut Port, &mut Shared),
     stage: Stage,
     sender: Sender,
     packet: &Packet,
@@ -78,12 +79,14 @@ pub(super) fn find(
             Ok(Found::Opener(key))
         }
         _ if is_current && flow.denied => {
-            let reason = verdict::denial(flow.opened_here);
+            let Flow { original, reply, opened_here, .. } = *flow;
+            let reason = verdict::denial(opened_here);
+            verdict::note_cut(shared, port, &original, &reply, opened_here);
             port.flows.see_denied(cx.now, hit);
             Err(reason.into())
         }
         _ if is_current => Ok(Found::Flow(hit)),
-        _ => judge_again(cx, port, hit, packet, role, frame),
+        _ => judge_again(cx, (port, shared), hit, packet, role, frame),
     }
 }
 
@@ -229,18 +232,20 @@ pub(super) fn check_sender(cx: &Context<'_>, sender: Sender, packet: &Packet, si
 #[cold]
 pub(super) fn judge_again(
     cx: &Context<'_>,
-    port: &mut Port,
+    (port, shared): (&mut Port, &mut Shared),
     hit: Hit,
     packet: &Packet,
     role: &Role,
     frame: &mut Frame,
 ) -> Step<Found> {
-    let Flow { original, reply, opened_here, service, origin, far: far_before, .. } = *port.flows.get(hit);
+    let Flow { original, reply, opened_here, service, origin, far: far_before, denied, would_deny, .. } =
+        *port.flows.get(hit);
+    let past = if denied { Past::Cut } else { Past::Live { would_deny } };
     if opened_here && !service::is_still_target(cx, port, &original, &reply, service) {
         if hit.side == Side::Reply {
             // What the backend still says is let through until the client speaks and learns of it, unless policy forbids it.
             if !port.owns(reply.src()) {
-                verdict::outbound(cx, port, &original, &reply)?;
+                verdict::outbound(cx, port, shared, &original, &reply, past)?;
             }
             return Ok(Found::Flow(hit));
         }
@@ -270,14 +275,14 @@ pub(super) fn judge_again(
     }
     let to_itself = port.owns(far_addr);
     let allowed = match opened_here {
-        _ if to_itself => Ok(()),
-        true => verdict::outbound(cx, port, &original, &reply),
-        false => verdict::inbound(cx, port, &original),
+        _ if to_itself => Ok(Allowed::default()),
+        true => verdict::outbound(cx, port, shared, &original, &reply, past),
+        false => verdict::inbound(cx, port, shared, &original, past),
     };
     let flow = port.flows.get_mut(hit);
     flow.far = far;
     flow.epoch = cx.epoch;
     flow.denied = allowed.is_err();
-    allowed?;
+    flow.would_deny = allowed?.would_deny;
     Ok(Found::Flow(hit))
 }

@@ -6,7 +6,8 @@ use crate::nat::{self, Source};
 use crate::place::{self, Place};
 use crate::ports::{Port, Shared};
 use crate::service::{self, Target};
-use crate::{DropReason, Origin, admit, answer, retry, verdict};
+use crate::verdict::{self, Allowed, Past};
+use crate::{DropReason, Origin, admit, answer, retry};
 use std::net::IpAddr;
 use wire::{FlowKey, Frame, Packet};
 
@@ -37,6 +38,7 @@ pub(super) fn open_outbound(
     frame: &mut Frame,
 ) -> Step<Hit> {
     let mut tried = shared.retries.tried(&(port.config.id, original));
+    let mut allowed = Allowed::default();
     let (target, far) = loop {
         let target = match service::find_target(cx, port, shared, &original, &tried) {
             Ok(target) => target,
@@ -47,7 +49,7 @@ pub(super) fn open_outbound(
         };
         if !port.owns(target.addr) {
             let answers = original.with_dst(target.addr, target.port).reverse();
-            verdict::outbound(cx, port, &original, &answers)?;
+            allowed = verdict::outbound(cx, port, shared, &original, &answers, Past::None)?;
         }
         if admit::is_encapsulation(cx, original.protocol, target.addr, target.port) && !port.is_host() {
             return Err(DropReason::PodEncapsulation.into());
@@ -77,6 +79,7 @@ pub(super) fn open_outbound(
     flow.masqueraded = matches!(source, Source::Shared(_));
     flow.far = far;
     flow.leased = leased;
+    flow.would_deny = allowed.would_deny;
     flow.epoch = cx.epoch;
     let hit = insert(cx, port, flow).inspect_err(|_| shared.masquerades.release(&reply))?;
     if let Some(service) = target.service {
@@ -90,6 +93,7 @@ pub(super) fn open_outbound(
 pub(super) fn open_inbound(
     cx: &Context<'_>,
     port: &mut Port,
+    shared: &mut Shared,
     sender: Sender,
     packet: &Packet,
     original: FlowKey,
@@ -98,7 +102,7 @@ pub(super) fn open_inbound(
         // Each node lets out its own pods only.
         return Err(DropReason::NotLocal.into());
     }
-    verdict::inbound(cx, port, &original)?;
+    let allowed = verdict::inbound(cx, port, shared, &original, Past::None)?;
     let origin = match sender {
         Sender::Port => Origin::Port,
         Sender::Uplink => Origin::Uplink,
@@ -113,6 +117,7 @@ pub(super) fn open_inbound(
     flow.origin = origin;
     flow.far = far_of(cx, port, origin, original.src());
     flow.leased = leased;
+    flow.would_deny = allowed.would_deny;
     flow.epoch = cx.epoch;
     insert(cx, port, flow)
 }

@@ -1,4 +1,5 @@
-//! Frames of known flows cost no allocation: forwarded, translated, through the tunnel, answered, or discarded.
+//! Frames of known flows cost no allocation: forwarded, translated, through the tunnel, answered, or discarded; nor do those that
+//! policy denies, however many.
 
 use crate::scene::Scene;
 use overlay::vxlan;
@@ -20,6 +21,15 @@ const PODS: &str = "
     uplinks 50000-50999
     egress client: near, far, 0.0.0.0/0, ::/0
 ";
+
+/// A scene whose switches have dropped something before: a switch takes all room for the records of drops at the first one.
+fn scene(text: &str) -> Scene {
+    let mut scene = Scene::new(text);
+    for words in ["near: udp 1 > client:1 from=far", "far: udp 1 > near:1 from=near"] {
+        scene.check(words, "drop spoofed-source");
+    }
+    scene
+}
 
 /// Sends `words` a thousand times and counts the allocations of what the switches do, from the sender's port to the last exit.
 #[track_caller]
@@ -56,7 +66,7 @@ fn check_none(scene: &mut Scene, words: &str) {
 
 #[test]
 fn frames_of_known_flows_are_forwarded_without_allocation() {
-    let mut scene = Scene::new(PODS);
+    let mut scene = scene(PODS);
     for version in ["", "6"] {
         check_none(&mut scene, &format!("client: tcp{version} 40000 > near:8080 data"));
         check_none(&mut scene, &format!("client: tcp{version} 40001 > web:80 data"));
@@ -69,7 +79,7 @@ fn frames_of_known_flows_are_forwarded_without_allocation() {
 
 #[test]
 fn frames_are_answered_and_dropped_without_allocation() {
-    let mut scene = Scene::new(PODS);
+    let mut scene = scene(PODS);
     for version in ["", "6"] {
         check_none(&mut scene, &format!("client: ping{version} 7 > gateway1"));
         check_none(&mut scene, &format!("client: udp{version} 5000 > web:53"));
@@ -83,7 +93,7 @@ fn frames_are_answered_and_dropped_without_allocation() {
 
 #[test]
 fn frames_across_the_uplink_cost_no_allocation() {
-    let mut scene = Scene::new(PODS);
+    let mut scene = scene(PODS);
     for version in ["", "6"] {
         check_none(&mut scene, &format!("client: tcp{version} 40000 > outside:443 data"));
         check_none(&mut scene, &format!("client: tcp{version} 40000 > flat:443 data"));
@@ -105,4 +115,47 @@ fn frames_across_the_uplink_cost_no_allocation() {
     // Two nodes that bring one client's packets to one pod (S16).
     scene.send("world: udp 5001 > node2:30053");
     check_none(&mut scene, "world: udp 5001 > node1:30053");
+}
+
+/// Frames with `words`, each from another source port to another destination port.
+fn flood(scene: &Scene, words: &str, tuples: std::ops::Range<u16>) -> Vec<Frame> {
+    let (_, mut sketch, _) = scene.sketch(words);
+    let frame = |n: u16| {
+        sketch.l4[..2].copy_from_slice(&(20_000 + n % 1_000).to_be_bytes());
+        sketch.l4[2..4].copy_from_slice(&n.to_be_bytes());
+        Frame::from_bytes(&sketch.bytes())
+    };
+    tuples.map(frame).collect()
+}
+
+#[test]
+fn a_flood_of_packets_that_policy_denies_costs_no_allocation_and_bounded_room() {
+    for (rules, words) in
+        [("egress client: far", "client: tcp 1 > near:1 syn"), ("ingress near: far", "client: tcp6 1 > near:1 syn")]
+    {
+        let mut scene = scene(&format!("pod client on node1\npod near on node1\npod far on node2\n{rules}"));
+        let warm_up = flood(&scene, words, 1..30_000);
+        let attack = flood(&scene, words, 30_000..60_000);
+        let (_, shard, port, _) = scene.entry("client");
+        let now = scene.now;
+        let switch = &mut scene.nodes[0].shards[usize::from(shard)];
+        let mut send = |mut frames: Vec<Frame>| {
+            frames.iter_mut().for_each(|frame| {
+                let denied = matches!(switch.from_pod(now, port, frame), Fate::Drop(_));
+                assert_ne!(denied, rules.contains("dry-run"));
+            });
+            frames.len() as u64
+        };
+        send(warm_up);
+        let mut sent = 0;
+        let counted = allocation_counter::measure(|| sent = send(attack));
+        assert_eq!((counted.count_total, sent), (0, 30_000), "{rules}");
+        let seen = scene.nodes[0].shards[0].drops_seen(now);
+        assert!(seen.records.len() <= 130, "{}", seen.records.len());
+        assert!(seen.forgotten > 59_000, "{}", seen.forgotten);
+        assert!(
+            seen.records.iter().any(|record| record.reason == switch::DropReason::SpoofedSource),
+            "others keep theirs"
+        );
+    }
 }

@@ -1,9 +1,9 @@
 //! A scene as Kubernetes YAML, compiled as a cluster's would be.
 
-use crate::scene::{Pod, Service, node_v4, node_v6};
+use crate::scene::{Modes, Pod, Service, node_v4, node_v6};
 use policy::cluster::Cluster;
 use policy::compile::{self, CompileOptions};
-use policy::objects::{self, CONNECT_RETRY_ANNOTATION};
+use policy::objects::{self, CONNECT_RETRY_ANNOTATION, DRY_RUN_ANNOTATION, ESTABLISHED_ANNOTATION};
 use std::fmt::Write;
 
 /// The server outside the cluster.
@@ -23,7 +23,7 @@ pub(crate) fn compile(yaml: &str, epoch: u64) -> policy::tables::Tables {
 }
 
 /// The cluster as Kubernetes YAML.
-pub(crate) fn yaml(pods: &[Pod], services: &[Service], rules: &[String]) -> String {
+pub(crate) fn yaml(pods: &[Pod], services: &[Service], rules: &[String], modes: &Modes<'_>) -> String {
     let mut yaml = String::new();
     for node in 1..=2 {
         let (v4, v6) = (node_v4(node), node_v6(node));
@@ -35,12 +35,12 @@ pub(crate) fn yaml(pods: &[Pod], services: &[Service], rules: &[String]) -> Stri
         )
         .unwrap();
     }
-    yaml.push_str("---\napiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n");
     for pod in pods {
-        let Pod { name, node, v4, v6, .. } = pod;
+        let Pod { name, node, v4, v6, labels, .. } = pod;
+        let ending = if pod.terminating { ", deletionTimestamp: \"2026-01-01T00:00:00Z\"" } else { "" };
         write!(
             yaml,
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default, labels: {{name: {name}}}}}\n\
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default, labels: {{name: {name}, {labels}}}{ending}}}\n\
              spec: {{nodeName: node{node}, containers: [{{name: main, image: none}}]}}\nstatus:\n  phase: Running\n  \
              podIP: {v4}\n  podIPs: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]\n"
         )
@@ -50,9 +50,14 @@ pub(crate) fn yaml(pods: &[Pod], services: &[Service], rules: &[String]) -> Stri
         write_service(&mut yaml, number + 1, service, pods);
     }
     for (number, rule) in rules.iter().enumerate() {
-        write_rule(&mut yaml, number, rule);
+        write_rule(&mut yaml, number, rule, modes);
     }
     yaml
+}
+
+/// The namespace of all pods.
+pub(crate) fn namespace(labels: &str) -> String {
+    format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: default, labels: {{{labels}}}}}\n")
 }
 
 fn write_service(yaml: &mut String, number: usize, service: &Service, pods: &[Pod]) {
@@ -156,13 +161,17 @@ fn write_service(yaml: &mut String, number: usize, service: &Service, pods: &[Po
     }
 }
 
-fn write_rule(yaml: &mut String, number: usize, rule: &str) {
+fn write_rule(yaml: &mut String, number: usize, rule: &str, modes: &Modes<'_>) {
     let (head, peers) = rule.split_once(':').expect("peers behind a colon");
+    let is_in = |list: &[String]| list.iter().any(|named| named == head);
+    let dry_run = if is_in(modes.dry_run) { format!("{DRY_RUN_ANNOTATION}: \"true\", ") } else { String::new() };
+    let keep = if is_in(modes.keep) { format!("{ESTABLISHED_ANNOTATION}: keep") } else { String::new() };
     let (direction, pod) = head.split_once(' ').expect("a direction and a pod");
     let (kind, key) = if direction == "ingress" { ("Ingress", "from") } else { ("Egress", "to") };
     write!(
         yaml,
-        "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: rule-{number}, namespace: default}}\n\
+        "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: rule-{number}, \
+         namespace: default, annotations: {{{dry_run}{keep}}}}}\n\
          spec:\n  podSelector: {{matchLabels: {{name: {pod}}}}}\n  policyTypes: [{kind}]\n  {direction}:\n"
     )
     .unwrap();

@@ -7,6 +7,8 @@
 //! service shop tcp 80 to 8080 node-port=30080 external=Local affinity=60 also=81:8081: server, other/draining
 //! ingress server: client tcp/8080        policy that selects server; sources with ports
 //! egress client:                         policy that selects client and allows nothing
+//! dry-run egress client                  that policy judges and decides nothing, until `enforce egress client`
+//! keep egress client                     that policy leaves established flows alone
 //! ```
 //! `masquerade-all` gives whatever goes to a Service a source of the node. Options of a Service: `node-port=N`, `lb=N` (addresses 172.30.0.N and fd00:172:30::N, called `NAME-lb`), `external-ip=IP`,
 //! `external=Local`, `internal=Local`, `affinity=SECONDS`, `sources=CIDR,CIDR`, `retry=MS`, `also=PORT:TARGET` (a second port). A
@@ -21,6 +23,7 @@
 //! `node2` (a pod of the host network) or `outside`.
 //! In packets, a name stands for its IPv4 address, or its IPv6 address if the protocol ends in `6`.
 
+mod changes;
 mod traffic;
 
 pub(crate) use traffic::ports;
@@ -52,6 +55,10 @@ pub(crate) struct Pod {
     pub(crate) port: PortId,
     pub(crate) shard: u16,
     pub(crate) attached: bool,
+    /// More labels, as YAML of a flow mapping: `team: a, tier: b`.
+    pub(crate) labels: String,
+    /// It has been told to end.
+    pub(crate) terminating: bool,
 }
 
 pub(crate) struct Service {
@@ -86,6 +93,12 @@ fn hexadecimal(number: u16) -> u16 {
     u16::from_str_radix(&number.to_string(), 16).expect("digits")
 }
 
+/// What policies are told beside their rules, by `DIRECTION POD`.
+pub(crate) struct Modes<'a> {
+    pub(crate) dry_run: &'a [String],
+    pub(crate) keep: &'a [String],
+}
+
 pub(crate) struct Node {
     pub(crate) shards: Vec<Switch>,
 }
@@ -97,7 +110,17 @@ pub(crate) struct Scene {
     pods: Vec<Pod>,
     services: Vec<Service>,
     rules: Vec<String>,
+    /// Which of the rules are in dry run, and which keep established flows.
+    dry_run: Vec<String>,
+    keep: Vec<String>,
+    /// Ports of node1 that belong to no pod of the scene.
+    strangers: Vec<PortConfig>,
+    /// Labels of the namespace, as those of a pod.
+    namespace_labels: String,
+    /// More objects, as YAML documents.
+    manifests: String,
     epoch: u64,
+    tables: Option<Arc<policy::tables::Tables>>,
     ports_made: u32,
     /// Whether there are uplinks, and what is announced there and unclaimed, by node.
     uplinks: bool,
@@ -153,7 +176,13 @@ impl Scene {
             pods: Vec::new(),
             services: Vec::new(),
             rules: Vec::new(),
+            dry_run: Vec::new(),
+            keep: Vec::new(),
+            strangers: Vec::new(),
+            namespace_labels: String::new(),
+            manifests: String::new(),
             epoch: 0,
+            tables: None,
             ports_made: 100,
             uplinks: false,
             announced: Vec::new(),
@@ -214,6 +243,12 @@ impl Scene {
         self.compile();
     }
 
+    /// Has these objects beside those of the lines from now on, instead of the last ones.
+    pub(crate) fn manifests(&mut self, yaml: &str) {
+        self.manifests = format!("---\n{yaml}");
+        self.compile();
+    }
+
     /// Lets time pass.
     pub(crate) fn wait(&mut self, seconds: u64) {
         self.now = self.now + Duration::from_secs(seconds);
@@ -222,32 +257,6 @@ impl Scene {
     /// Lets a shorter time pass.
     pub(crate) fn wait_ms(&mut self, milliseconds: u64) {
         self.now = self.now + Duration::from_millis(milliseconds);
-    }
-
-    /// The pod called `name` is another one from now on, with the same address on the same port.
-    pub(crate) fn rename(&mut self, name: &str, to: &str) {
-        let at = self.pods.iter().position(|p| p.name == name).expect("a pod");
-        self.pods[at].name = to.to_owned();
-        let Pod { node, v4, v6, mac, port, shard, .. } = self.pods[at];
-        let switch = &mut self.nodes[node - 1].shards[usize::from(shard)];
-        switch.remove_port(port);
-        switch.add_port(PortConfig {
-            id: port,
-            kind: PortKind::Pod { namespace: "default".to_owned(), name: to.to_owned() },
-            mac,
-            addresses: vec![v4.into(), v6.into()],
-            mtu: TUNNEL_MTU,
-        });
-        self.compile();
-    }
-
-    /// The pod called `name` is gone, and the objects do not know it yet.
-    pub(crate) fn detach(&mut self, name: &str) {
-        let at = self.pods.iter().position(|p| p.name == name).expect("a pod");
-        let Pod { node, port, shard, .. } = self.pods[at];
-        self.pods[at].attached = false;
-        self.nodes[node - 1].shards[usize::from(shard)].remove_port(port);
-        self.compile();
     }
 
     fn read(&mut self, text: &str) {
@@ -279,6 +288,9 @@ impl Scene {
                     self.rules.retain(|r| !r.starts_with(&format!("{head}:")));
                     self.rules.push(line.to_owned());
                 }
+                ["dry-run", direction, name] => self.dry_run.push(format!("{direction} {name}")),
+                ["enforce", direction, name] => self.dry_run.retain(|rule| *rule != format!("{direction} {name}")),
+                ["keep", direction, name] => self.keep.push(format!("{direction} {name}")),
                 ["uplinks", range] => self.read_uplinks(range),
                 ["announce", name, "on", node] => self.announced.push((node_number(node), name.to_owned())),
                 ["unclaimed", protocol, port, "on", node] => {
@@ -329,6 +341,8 @@ impl Scene {
             mac: MacAddr::local(u64::from(port.0) * 256 + node as u64),
             port,
             attached: true,
+            labels: String::new(),
+            terminating: false,
             shard: number % self.shards,
         };
         self.nodes[node - 1].shards[usize::from(pod.shard)].add_port(PortConfig {
@@ -343,8 +357,15 @@ impl Scene {
 
     fn compile(&mut self) {
         self.epoch += 1;
-        let policy = Arc::new(objects::compile(&objects::yaml(&self.pods, &self.services, &self.rules), self.epoch));
+        let modes = Modes { dry_run: &self.dry_run, keep: &self.keep };
+        let mut yaml = objects::yaml(&self.pods, &self.services, &self.rules, &modes);
+        yaml.push_str(&objects::namespace(&self.namespace_labels));
+        yaml.push_str(&self.manifests);
+        let policy = Arc::new(objects::compile(&yaml, self.epoch));
+        self.tables = Some(policy.clone());
         for node in 1..=2 {
+            let strangers = self.strangers.iter().filter(|_| node == 1);
+            let strangers = strangers.flat_map(|port| port.addresses.iter().map(|addr| (*addr, (ShardId(0), port.id))));
             let local: HashMap<IpAddr, (ShardId, PortId)> = self
                 .pods
                 .iter()
@@ -353,6 +374,7 @@ impl Scene {
                     let at = (ShardId(p.shard), p.port);
                     [(IpAddr::V4(p.v4), at), (IpAddr::V6(p.v6), at)]
                 })
+                .chain(strangers)
                 .collect();
             let host = Some((ShardId(0), HOST_PORT));
             let attached = Attached {
@@ -410,7 +432,8 @@ impl Scene {
         }
     }
 
-    fn name(&self, addr: IpAddr) -> String {
+    /// Who has an address, by the names of the scene.
+    pub(crate) fn name(&self, addr: IpAddr) -> String {
         let names = ["node1", "node2", "gateway1", "gateway2", "nobody1", "outside", "elsewhere", "flat", "world"];
         let names = names.map(str::to_owned);
         let balanced = self.services.iter().filter(|s| s.option("lb").is_some());
@@ -419,6 +442,16 @@ impl Scene {
         let names = self.pods.iter().map(|p| &p.name).chain(services).chain(&names);
         let mut names = names.filter(|name| self.address(name, addr.is_ipv6()) == addr);
         names.next().cloned().unwrap_or_else(|| addr.to_string())
+    }
+
+    /// The pod at a port, by its name.
+    pub(crate) fn pod_at(&self, port: PortId) -> &str {
+        self.pods.iter().find(|pod| pod.port == port).map_or("node", |pod| &pod.name)
+    }
+
+    /// The tables in force.
+    pub(crate) fn tables(&self) -> &policy::tables::Tables {
+        self.tables.as_ref().expect("a scene is compiled")
     }
 
     /// Where frames of `sender` enter: node, shard, port, its MAC.
