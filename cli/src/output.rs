@@ -76,12 +76,16 @@ impl fmt::Display for Failure {
 
 /// Writes `text` to standard output; a reader that has gone is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_or_gone(text).map(|_| ())
+}
+
+/// The same; `false` if the reader has gone.
+pub(crate) fn print_or_gone(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Failed(format!("standard output: {error}"))),
     }
 }
 

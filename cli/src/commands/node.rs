@@ -1,5 +1,7 @@
 //! `podplane node`: the node process on a cluster directory, and the commands that ask a running one.
 
+mod drops;
+mod policies;
 mod services;
 mod tables;
 
@@ -147,6 +149,24 @@ pub(crate) struct AskArgs {
     lab: String,
 }
 
+/// What of the discarded is asked for.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane drops --node node1                       by reason, then the most recent ones
+  podplane drops --node node1 --follow              what is dropped from now on, until interrupted
+  podplane drops --follow -o json | jq .why         one JSON document per line
+
+A record stands for all packets from one address to another and its port that one port discarded for one reason. A line of
+--follow is a new record, or one that has counted on since its last line. `would be` marks what only a policy in dry run
+(podplane.io/dry-run) would have denied.")]
+pub(crate) struct DropsArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// Print what is dropped from now on, as it happens
+    #[arg(short, long)]
+    follow: bool,
+}
+
 /// Commands that ask a running node.
 #[derive(Subcommand)]
 pub(crate) enum QueryCommand {
@@ -158,8 +178,10 @@ pub(crate) enum QueryCommand {
     Flows(AskArgs),
     /// The Services that a running node serves: addresses, ports, backends, and what came to them
     Services(AskArgs),
-    /// What a running node discarded, and why
-    Drops(AskArgs),
+    /// What a running node discarded, and why: by reason, and the most recent ones with what `podplane explain` says
+    Drops(DropsArgs),
+    /// The policies in force on a running node: whom they select, and how often each rule decided
+    Policies(AskArgs),
 }
 
 /// Runs the node process.
@@ -202,7 +224,15 @@ pub(crate) fn query(command: QueryCommand, context: &Context) -> Result<Answer, 
         QueryCommand::Services(args) => {
             context.show(&ask(&args, Client::services)?, |services| services::services(services))?
         }
-        QueryCommand::Drops(args) => context.show(&ask(&args, Client::drops)?, |drops| tables::drops(drops))?,
+        QueryCommand::Drops(DropsArgs { ask: args, follow: true }) => {
+            drops::follow(&Client::new(socket(&args)?), context)?
+        }
+        QueryCommand::Drops(DropsArgs { ask: args, follow: false }) => {
+            context.show(&ask(&args, Client::drops)?, |dropped| drops::drops(dropped))?
+        }
+        QueryCommand::Policies(args) => {
+            context.show(&ask(&args, Client::policies)?, |listed| policies::policies(listed))?
+        }
     }
     Ok(Answer::Yes)
 }

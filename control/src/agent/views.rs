@@ -1,18 +1,20 @@
 //! What the API shows: the state of the node process in the shapes of [`crate::api`].
 
+mod drops;
+mod policies;
 mod services;
 
 use super::{Agent, AgentConfig, not_ready};
 use crate::announce::Announcements;
 use crate::api::{
-    ApiError, ConfigStatus, DataplaneStatus, Drop, Endpoint, Flow, Port, Problem, SourceStatus, Status, Traffic,
-    Transfers, UplinkInterface, UplinkStatus,
+    ApiError, ConfigStatus, DataplaneStatus, Endpoint, Flow, Port, Problem, SourceStatus, Status, Traffic, Transfers,
+    UplinkInterface, UplinkStatus,
 };
 use node::{Dataplane, PortInfo, TapKind, UplinkState};
-use policy::tables::{Owner, Tables};
+use policy::tables::{Direction, Owner, Tables};
 use std::net::IpAddr;
 use std::sync::Arc;
-use switch::{Counters, DropReason, FlowInfo, PortKind};
+use switch::{Counters, FlowInfo, PortKind};
 use wire::FlowKey;
 
 /// Flows that one answer holds at most; a listing is for people and scripts, not for accounting.
@@ -76,23 +78,6 @@ impl Agent {
         Ok(running.flows(FLOWS_MAX).iter().map(|info| flow(info, &tables)).collect())
     }
 
-    /// What was discarded, by reason.
-    pub(crate) fn drops(&self) -> Result<Vec<Drop>, ApiError> {
-        let (running, _) = self.running()?;
-        let counters = running.counters().switch;
-        let total = counters.total();
-        let count = |reason: DropReason| {
-            let of_shell = counters.shell.iter().filter(|(other, _)| *other == reason).map(|(_, count)| count);
-            total.drops_of(reason) + of_shell.sum::<u64>()
-        };
-        let counted = DropReason::ALL.iter().map(|reason| Drop {
-            reason: reason.name().to_owned(),
-            explanation: reason.explanation().to_owned(),
-            count: count(*reason),
-        });
-        Ok(counted.filter(|drop| drop.count > 0).collect())
-    }
-
     fn running(&self) -> Result<(Arc<Dataplane>, Arc<Tables>), ApiError> {
         let state = self.lock();
         match (&state.dataplane, &state.in_force) {
@@ -129,6 +114,7 @@ fn dataplane(running: &Dataplane, announcements: Announcements) -> DataplaneStat
         answered: total.answered.frames,
         held: total.held.frames,
         dropped: total.dropped.frames,
+        drops_forgotten: running.drops_seen().forgotten,
         tunnel_received: Transfers { datagrams: counters.io.tunnel_rx_datagrams, calls: counters.io.tunnel_rx_calls },
         tunnel_sent: Transfers { datagrams: counters.io.tunnel_tx_datagrams, calls: counters.io.tunnel_tx_calls },
         uplink: uplink(running.uplink_status(), announcements),
@@ -197,6 +183,14 @@ fn owner_text(address: IpAddr, tables: &Tables) -> Option<String> {
         Owner::Pod(pod) => format!("{}/{}", tables.pod(pod).namespace, tables.pod(pod).name),
         Owner::Node(node) => format!("node:{}", tables.node(node).name),
     })
+}
+
+/// A direction as Kubernetes calls it.
+fn direction_text(direction: Direction) -> &'static str {
+    match direction {
+        Direction::FromPod => "egress",
+        Direction::ToPod => "ingress",
+    }
 }
 
 fn uplink(status: node::UplinkStatus, announcements: Announcements) -> UplinkStatus {

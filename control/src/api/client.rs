@@ -1,6 +1,6 @@
 //! Asks a node process. Each call is one connection; nothing is kept open.
 
-use super::{ApiError, AttachRequest, Detached, Drop, Flow, Port, Service, Status};
+use super::{ApiError, AttachRequest, Detached, Drop, Flow, Policy, Port, Service, Status};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
@@ -94,9 +94,19 @@ impl Client {
         self.get("/v1/flows")
     }
 
-    /// What was discarded, by reason.
+    /// What was discarded, by reason, with the most recent ones.
     pub fn drops(&self) -> Result<Vec<Drop>, ClientError> {
         self.get("/v1/drops")
+    }
+
+    /// The same, with recent ones since a moment in milliseconds since 1970.
+    pub fn drops_since(&self, unix_ms: u64) -> Result<Vec<Drop>, ClientError> {
+        self.get(&format!("/v1/drops?since={unix_ms}"))
+    }
+
+    /// The policies in force in order of evaluation, and what they decided.
+    pub fn policies(&self) -> Result<Vec<Policy>, ClientError> {
+        self.get("/v1/policies")
     }
 
     /// Attaches a pod; returns when its port is judged by its policies.

@@ -10,12 +10,15 @@
 //! | `DELETE /v1/ports/{container_id}/{ifname}` | [`Detached`]; removing what is not there is no error |
 //! | `GET /v1/services` | list of [`Service`] |
 //! | `GET /v1/flows` | list of [`Flow`] |
-//! | `GET /v1/drops` | list of [`Drop`] |
+//! | `GET /v1/drops[?since=UNIX_MS]` | list of [`Drop`], with recent ones of all time or since then |
+//! | `GET /v1/policies` | list of [`Policy`], in order of evaluation |
 //!
 //! Every answer that is not 2xx is an [`ApiError`]. [`Server`] serves it, [`Client`] asks. The types are the contract;
 //! fields are added, never renamed.
 
 mod client;
+mod drops;
+mod policies;
 mod server;
 mod services;
 
@@ -23,6 +26,8 @@ mod services;
 mod tests;
 
 pub use client::{Client, ClientError};
+pub use drops::{Drop, RecentDrop};
+pub use policies::{Policy, PolicyRule};
 pub(crate) use server::Server;
 pub use services::{Service, ServiceAddress, ServiceBackend, ServiceHits, ServicePort};
 
@@ -169,6 +174,9 @@ pub struct DataplaneStatus {
     pub answered: u64,
     /// Frames discarded.
     pub dropped: u64,
+    /// Records of drops ([`RecentDrop`]) that gave way to more recent ones.
+    #[serde(default)]
+    pub drops_forgotten: u64,
     /// Frames that wait at the moment, such as fragments that came before their first.
     pub held: u64,
     /// Tunnel datagrams received and the calls that took.
@@ -346,17 +354,6 @@ pub struct Traffic {
     pub packets: u64,
     /// Bytes.
     pub bytes: u64,
-}
-
-/// Frames that were discarded for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drop {
-    /// The reason, stable for scripts.
-    pub reason: String,
-    /// The same in one sentence.
-    pub explanation: String,
-    /// How many.
-    pub count: u64,
 }
 
 /// Why a request was not done.

@@ -132,7 +132,7 @@ async fn answer(agent: Arc<Agent>, request: Request<Incoming>) -> Result<Respons
             return Ok(failure(&ApiError::new(ErrorCode::BadRequest, format!("the request's body: {error}"))));
         }
     };
-    let work = move || route(&agent, &head.method, head.uri.path(), &body);
+    let work = move || route(&agent, &head.method, (head.uri.path(), head.uri.query()), &body);
     let response = match tokio::task::spawn_blocking(work).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => failure(&error),
@@ -141,7 +141,9 @@ async fn answer(agent: Arc<Agent>, request: Request<Incoming>) -> Result<Respons
     Ok(response)
 }
 
-fn route(agent: &Agent, method: &Method, path: &str, body: &[u8]) -> Result<Response<Full<Bytes>>, ApiError> {
+type Answer = Result<Response<Full<Bytes>>, ApiError>;
+
+fn route(agent: &Agent, method: &Method, (path, query): (&str, Option<&str>), body: &[u8]) -> Answer {
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (method, segments.as_slice()) {
         (&Method::GET, ["healthz"]) => success(&"ok"),
@@ -150,7 +152,8 @@ fn route(agent: &Agent, method: &Method, path: &str, body: &[u8]) -> Result<Resp
         (&Method::GET, ["v1", "ports"]) => success(&agent.ports()?),
         (&Method::GET, ["v1", "services"]) => success(&agent.services()?),
         (&Method::GET, ["v1", "flows"]) => success(&agent.flows()?),
-        (&Method::GET, ["v1", "drops"]) => success(&agent.drops()?),
+        (&Method::GET, ["v1", "drops"]) => success(&agent.drops(since(query)?)?),
+        (&Method::GET, ["v1", "policies"]) => success(&agent.policies()?),
         (&Method::POST, ["v1", "ports"]) => success(&agent.attach(attach_request(body)?)?),
         (&Method::DELETE, ["v1", "ports", container_id, ifname]) => {
             success(&agent.detach(&unescape(container_id)?, &unescape(ifname)?)?)
@@ -158,7 +161,7 @@ fn route(agent: &Agent, method: &Method, path: &str, body: &[u8]) -> Result<Resp
         (
             _,
             ["healthz" | "readyz"]
-            | ["v1", "status" | "ports" | "services" | "flows" | "drops"]
+            | ["v1", "status" | "ports" | "services" | "flows" | "drops" | "policies"]
             | ["v1", "ports", _, _],
         ) => Err(ApiError::new(ErrorCode::MethodNotAllowed, format!("{path} does not take {method}"))),
         _ => Err(ApiError::new(ErrorCode::NotFound, format!("there is no {path}"))),
@@ -168,6 +171,15 @@ fn route(agent: &Agent, method: &Method, path: &str, body: &[u8]) -> Result<Resp
 fn attach_request(body: &[u8]) -> Result<AttachRequest, ApiError> {
     serde_json::from_slice(body)
         .map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the body is not an attach request: {error}")))
+}
+
+/// What `?since=UNIX_MS` says.
+fn since(query: Option<&str>) -> Result<Option<u64>, ApiError> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(None) };
+    let since = query.strip_prefix("since=").and_then(|number| number.parse().ok());
+    let bad =
+        || ApiError::new(ErrorCode::BadRequest, format!("?{query} is not ?since=UNIX_MS, milliseconds since 1970"));
+    since.map(Some).ok_or_else(bad)
 }
 
 /// A path segment with `%XX` undone.
@@ -189,7 +201,7 @@ fn unescape(segment: &str) -> Result<String, ApiError> {
     String::from_utf8(bytes).map_err(|_| bad())
 }
 
-fn success<T: Serialize>(value: &T) -> Result<Response<Full<Bytes>>, ApiError> {
+fn success<T: Serialize>(value: &T) -> Answer {
     let body = serde_json::to_vec(value).map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
     Ok(response(200, body))
 }

@@ -64,6 +64,7 @@ fn a_waiting_node_says_what_it_waits_for() {
     assert_eq!(refusal(client.flows()).code, ErrorCode::NotReady);
     assert_eq!(refusal(client.services()).code, ErrorCode::NotReady);
     assert_eq!(refusal(client.drops()).code, ErrorCode::NotReady);
+    assert_eq!(refusal(client.policies()).code, ErrorCode::NotReady);
     assert!(!client.detach("never/attached %", "eth0").unwrap());
 }
 
@@ -130,6 +131,7 @@ fn paths_methods_and_bodies_that_are_not_the_apis_have_their_status() {
     assert_eq!(ask("GET /healthz"), "HTTP/1.1 200 OK");
     assert_eq!(ask("GET /readyz"), "HTTP/1.1 503 Service Unavailable");
     assert_eq!(ask("GET /v2/ports"), "HTTP/1.1 404 Not Found");
+    assert_eq!(ask("GET /v1/drops?since=yesterday"), "HTTP/1.1 400 Bad Request");
     assert_eq!(ask("PUT /v1/ports"), "HTTP/1.1 405 Method Not Allowed");
     assert_eq!(ask("POST /v1/ports"), "HTTP/1.1 400 Bad Request");
     assert_eq!(ask("DELETE /v1/ports/%zz/eth0"), "HTTP/1.1 400 Bad Request");

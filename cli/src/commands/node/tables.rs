@@ -1,6 +1,6 @@
 //! What a node answers, as text for people: aligned columns, the largest first where that helps.
 
-use control::api::{Drop, Endpoint, Flow, Port, Status, UplinkStatus};
+use control::api::{Endpoint, Flow, Port, Status, UplinkStatus};
 
 /// `podplane status`.
 pub(super) fn status(status: &Status) -> String {
@@ -148,18 +148,6 @@ pub(super) fn flows(flows: &[Flow]) -> String {
     columns(&rows, &[5, 6, 7, 8, 9])
 }
 
-/// `podplane drops`.
-pub(super) fn drops(drops: &[Drop]) -> String {
-    if drops.is_empty() {
-        return "nothing was dropped\n".to_owned();
-    }
-    let mut sorted: Vec<&Drop> = drops.iter().collect();
-    sorted.sort_by(|a, b| b.count.cmp(&a.count).then(a.reason.cmp(&b.reason)));
-    let mut rows = vec![cells(["COUNT", "REASON", "EXPLANATION"])];
-    rows.extend(sorted.iter().map(|drop| vec![drop.count.to_string(), drop.reason.clone(), drop.explanation.clone()]));
-    columns(&rows, &[0])
-}
-
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
@@ -197,7 +185,7 @@ pub(super) fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
 }
 
 /// Milliseconds for people: `350ms`, `12s`, `3m20s`, `5h02m`, `3d04h`.
-fn duration(ms: u64) -> String {
+pub(super) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0 => format!("{ms}ms"),
@@ -223,14 +211,6 @@ mod tests {
     fn durations_have_two_units() {
         let texts = [5, 1_000, 61_000, 3_660_000, 90_000_000].map(duration);
         assert_eq!(texts, ["5ms", "1s", "1m01s", "1h01m", "1d01h"]);
-    }
-
-    #[test]
-    fn drops_are_listed_with_the_most_frequent_first() {
-        let drop = |reason: &str, count| Drop { reason: reason.to_owned(), explanation: "e".to_owned(), count };
-        let text = drops(&[drop("few", 3), drop("many", 20)]);
-        assert_eq!(text, "COUNT  REASON  EXPLANATION\n   20  many    e\n    3  few     e\n");
-        assert_eq!(drops(&[]), "nothing was dropped\n");
     }
 
     #[test]
