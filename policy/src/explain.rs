@@ -1,63 +1,257 @@
-//! Why policy allows or denies a flow, in words: the rule that allows it, or of those that do not the nearest one and the
-//! field in which it failed (W03).
+//! Why policy allows or denies a flow, in words (W03, G02): what each tier decided and by which rule; of a denial the rule, or
+//! where no rule accepts it every policy that isolates the pod, its nearest rule and the field in which that failed.
 //!
-//! In: one flow in one direction and the tables that judge it. Out: the verdict of the tables with its reason. The objects in
-//! the tables only give words: they are read as they were written, rule by rule, which is far
-//! too slow for traffic. Nearest is the rule whose peers match and whose ports do not, then the one whose ports match and
-//! whose peers do not, then any other, then a policy without rules; of equals the first.
+//! In: one flow in one direction and the tables that judge it. Out: the verdict of the tables with its reasons. The objects in
+//! the tables only give words: they are read as they were written, rule by rule, which is far too slow for traffic. Nearest is
+//! the rule whose peers match and whose ports do not, then the one whose ports match and whose peers do not, then any other,
+//! then a policy without rules; of equals the first.
+//!
+//! [`denial_text`] and [`would_deny_text`] are the sentences that every command says about a denial, so that what is found on a
+//! running node can be looked up in what was predicted. Every list in a sentence is bounded.
 
+mod nearest;
+mod reading;
 mod words;
 
-use crate::selector::{Labels, Selector};
-use crate::tables::{ContainerPort, Direction, Owner, PolicyEntry, PolicyObject, Question, Tables, VerdictReason};
-use ipnet::IpNet;
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use crate::tables::{
+    Action, Direction, Owner, PolicyEntry, PolicyIndex, Question, RuleRef, Tables, Tier, VerdictReason,
+};
+use std::fmt;
+
+pub use words::listed;
 
 /// What policy says about one end of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reasoned {
     /// Whether the flow may open.
     pub allowed: bool,
-    /// Whether policies select the pod in this direction.
+    /// Whether NetworkPolicies in force select the pod in this direction.
     pub isolated: bool,
-    /// Those policies, `NAMESPACE/NAME`.
+    /// The policies in force that select the pod in this direction, in order of evaluation: `NAMESPACE/NAME`, or `NAME` of a
+    /// ClusterNetworkPolicy.
     pub policies: Vec<String>,
-    /// The rule that allows it, the nearest one that does not with the field that failed, or the exemption; `None` where no
-    /// policy applies.
+    /// The rule that decides, the nearest one that does not accept with the field that failed, or the exemption; `None` where
+    /// nothing decides.
+    pub rule: Option<String>,
+    /// What each tier decided that has policies for the pod, in order of evaluation and up to the one that decided.
+    pub tiers: Vec<TierReason>,
+    /// Of a denial: why what might have accepted it does not, the nearest first. One sentence for each policy that isolates the
+    /// pod, and for each rule before that by which a DNS name would have done; at most [`UNMATCHED_MAX`].
+    pub unmatched: Vec<String>,
+    /// What would be if the policies in dry run were in force; `None` where none of them selects the pod in this direction.
+    pub dry_run: Option<Rehearsed>,
+}
+
+/// What a tier decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierReason {
+    /// The tier.
+    pub tier: Tier,
+    /// Its decision.
+    pub decision: Decision,
+    /// The rule that decided; where none did (the tier decides nothing, or NetworkPolicies deny) the nearest one with the field
+    /// that failed.
     pub rule: Option<String>,
 }
 
-/// Judges a flow as [`Tables::check`] does, and says why.
-pub fn judge(tables: &Tables, question: &Question<'_>) -> Reasoned {
-    let verdict = tables.check(question);
-    let isolating = tables.isolating(question.direction, question.subject);
-    let policies: Vec<&PolicyEntry> = isolating.iter().map(|index| tables.policy(*index)).collect();
-    let flow = Flow { tables, question };
-    let rule = match verdict.reason {
-        VerdictReason::NotIsolated => None,
-        VerdictReason::Rule(rule) => {
-            Some(format!("{} spec.{}[{}]", tables.policy(rule.policy), flow.list(), rule.index))
-        }
-        VerdictReason::Exempt if matches!(tables.owner(question.peer), Some(Owner::Pod(_))) => {
-            Some("a pod always reaches itself".to_owned())
-        }
-        VerdictReason::Exempt => Some("a node always reaches its own pods".to_owned()),
-        VerdictReason::Isolated => flow.nearest(&policies),
-    };
-    let names = policies.iter().map(ToString::to_string);
-    Reasoned { allowed: verdict.allowed, isolated: !policies.is_empty(), policies: names.collect(), rule }
+/// What a tier may decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The flow is allowed.
+    Accept,
+    /// It is denied.
+    Deny,
+    /// A rule leaves it to the next tier.
+    Pass,
+    /// No rule matches; the next tier is asked.
+    None,
 }
 
-/// How near a rule came to allow a flow.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Nearness {
-    NoRule,
-    Neither,
-    Ports,
-    Peers,
-    /// Both match, so the rule is closed for a field that is not understood.
-    Closed,
+impl Decision {
+    /// `accept`, `deny`, `pass` or `none`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Decision::Accept => "accept",
+            Decision::Deny => "deny",
+            Decision::Pass => "pass",
+            Decision::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<Action> for Decision {
+    fn from(action: Action) -> Decision {
+        match action {
+            Action::Accept => Decision::Accept,
+            Action::Deny => Decision::Deny,
+            Action::Pass => Decision::Pass,
+        }
+    }
+}
+
+/// What would be with the policies in dry run in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsed {
+    /// Whether the flow might open then.
+    pub allowed: bool,
+    /// By which rule, as [`Reasoned::rule`].
+    pub rule: Option<String>,
+}
+
+/// Sentences of [`Reasoned::unmatched`]: more policies than that are nobody's to read.
+pub const UNMATCHED_MAX: usize = 8;
+
+/// Judges a flow as [`Tables::check`] does, and says why.
+pub fn judge(tables: &Tables, question: &Question<'_>) -> Reasoned {
+    let selecting = tables.selecting(question.direction, question.subject);
+    let enforced: Vec<PolicyIndex> = selecting.iter().copied().filter(|index| !tables.policy(*index).dry_run).collect();
+    let judged = Judged::of(tables, question, &enforced, false);
+    let dry_run = tables.rehearse(question).map(|verdict| {
+        let rule = Judged::of(tables, question, &selecting, true).rule;
+        Rehearsed { allowed: verdict.allowed, rule }
+    });
+    Reasoned {
+        allowed: judged.allowed,
+        isolated: !tables.isolating(question.direction, question.subject).is_empty(),
+        policies: enforced.iter().map(|index| tables.policy(*index).to_string()).collect(),
+        rule: judged.rule,
+        tiers: judged.tiers,
+        unmatched: judged.unmatched,
+        dry_run,
+    }
+}
+
+/// The sentence about a flow that policy denies: by what and why. If policy allows it (other tables may have denied it) the
+/// sentence says so.
+pub fn denial_text(tables: &Tables, question: &Question<'_>) -> String {
+    let pod = tables.pod(question.subject);
+    judge(tables, question).denial(question.direction, &format!("{}/{}", pod.namespace, pod.name))
+}
+
+/// The sentence about a flow that policy allows and that the policies in dry run would deny; `None` if it is not one.
+pub fn would_deny_text(tables: &Tables, question: &Question<'_>) -> Option<String> {
+    let pod = tables.pod(question.subject);
+    judge(tables, question).would_be_denial(question.direction, &format!("{}/{}", pod.namespace, pod.name))
+}
+
+impl Reasoned {
+    /// As [`denial_text`], with `subject` for the name of the pod.
+    pub fn denial(&self, direction: Direction, subject: &str) -> String {
+        let whose = format!("{} policy of {subject}", list(direction));
+        let rule = self.rule.as_deref();
+        if self.allowed {
+            return format!("{whose} allows it: {}", rule.unwrap_or("no policy says otherwise"));
+        }
+        let mut text = format!("{whose} denies it (dropped, not refused): {}", rule.unwrap_or("no rule accepts it"));
+        match self.denied_by_rule() {
+            // Only names that were not looked up can be among them.
+            true => self.unmatched.iter().for_each(|why| text.push_str(&format!("; {why}"))),
+            false => text.push_str(&self.others()),
+        }
+        text
+    }
+
+    /// As [`would_deny_text`], with `subject` for the name of the pod.
+    pub fn would_be_denial(&self, direction: Direction, subject: &str) -> Option<String> {
+        let rehearsed = self.dry_run.as_ref().filter(|rehearsed| self.allowed && !rehearsed.allowed)?;
+        let rule = rehearsed.rule.as_deref().unwrap_or("no rule accepts it");
+        Some(format!(
+            "{} policy of {subject} would deny it with the dry-run policies in force: {rule}",
+            list(direction)
+        ))
+    }
+
+    /// Whether a rule denies it, other than none accepting it.
+    fn denied_by_rule(&self) -> bool {
+        let last = self.tiers.last();
+        last.is_some_and(|last| last.decision == Decision::Deny && last.tier != Tier::NetworkPolicy)
+    }
+
+    /// The NetworkPolicies beside the one with the nearest rule.
+    fn others(&self) -> String {
+        let told = |policy: &&String| {
+            let rest = self.rule.as_deref().and_then(|rule| rule.strip_prefix(policy.as_str()));
+            policy.contains('/') && !rest.is_some_and(|rest| rest.starts_with(" spec."))
+        };
+        let others: Vec<String> = self.policies.iter().filter(told).cloned().collect();
+        match others.len() {
+            0 => String::new(),
+            1 => format!("; nor does {} allow it", others[0]),
+            _ => format!("; nor do {} allow it", listed(others)),
+        }
+    }
+}
+
+/// The field of a policy's rules: what Kubernetes calls the direction.
+fn list(direction: Direction) -> &'static str {
+    match direction {
+        Direction::ToPod => "ingress",
+        Direction::FromPod => "egress",
+    }
+}
+
+/// A verdict with its reasons, by the policies in force or with those in dry run.
+struct Judged {
+    allowed: bool,
+    rule: Option<String>,
+    tiers: Vec<TierReason>,
+    unmatched: Vec<String>,
+}
+
+impl Judged {
+    /// `policies` are those that select the subject and count, in order of evaluation.
+    fn of(tables: &Tables, question: &Question<'_>, policies: &[PolicyIndex], with_dry_run: bool) -> Judged {
+        let flow = Flow { tables, question };
+        let trace = tables.trace(question, with_dry_run);
+        let verdict = trace.verdict;
+        let mut unmatched = Vec::new();
+        let rule = match verdict.reason {
+            VerdictReason::NotIsolated => None,
+            VerdictReason::Rule(rule) => Some(flow.rule_text(rule)),
+            VerdictReason::Exempt if matches!(tables.owner(question.peer), Some(Owner::Pod(_))) => {
+                Some("a pod always reaches itself".to_owned())
+            }
+            VerdictReason::Exempt => Some("a node always reaches its own pods".to_owned()),
+            VerdictReason::Isolated => {
+                let isolating: Vec<&PolicyEntry> = flow.of_tier(policies, Tier::NetworkPolicy).collect();
+                let found = nearest::of_policies(&flow, &isolating);
+                unmatched.extend(found.sentences);
+                found.rule
+            }
+        };
+        if !verdict.allowed {
+            unmatched.extend(nearest::names_wanted(&flow, policies, &trace.tiers));
+            let more = unmatched.len().saturating_sub(UNMATCHED_MAX);
+            if more > 0 {
+                unmatched.truncate(UNMATCHED_MAX - 1);
+                unmatched.push(format!("and {} more", more + 1));
+            }
+        }
+        let tiers = trace.tiers.iter().map(|step| match step.matched {
+            Some((matched, action)) => {
+                TierReason { tier: step.tier, decision: action.into(), rule: Some(flow.rule_text(matched)) }
+            }
+            None if step.tier == Tier::NetworkPolicy => {
+                TierReason { tier: step.tier, decision: Decision::Deny, rule: rule.clone() }
+            }
+            None => {
+                let policies: Vec<&PolicyEntry> = flow.of_tier(policies, step.tier).collect();
+                TierReason {
+                    tier: step.tier,
+                    decision: Decision::None,
+                    rule: nearest::of_policies(&flow, &policies).rule,
+                }
+            }
+        });
+        let tiers = tiers.collect();
+        Judged { allowed: verdict.allowed, rule, tiers, unmatched }
+    }
 }
 
 /// A flow at the end that is judged.
@@ -66,126 +260,28 @@ struct Flow<'a> {
     question: &'a Question<'a>,
 }
 
-type Rule<'a> = (&'a [NetworkPolicyPeer], &'a [NetworkPolicyPort]);
+impl<'a> Flow<'a> {
+    /// Those of `policies` that are of `tier`.
+    fn of_tier<'p>(&'p self, policies: &'p [PolicyIndex], tier: Tier) -> impl Iterator<Item = &'a PolicyEntry> + 'p {
+        policies.iter().map(|index| self.tables.policy(*index)).filter(move |policy| policy.tier == tier)
+    }
 
-impl Flow<'_> {
-    /// The field of the rules.
-    fn list(&self) -> &'static str {
-        match self.question.direction {
-            Direction::ToPod => "ingress",
-            Direction::FromPod => "egress",
+    /// A rule by its policy and place, and of a ClusterNetworkPolicy its name, tier and action.
+    fn rule_text(&self, rule: RuleRef) -> String {
+        let policy = self.tables.policy(rule.policy);
+        let direction = self.question.direction;
+        let place = place(policy, direction, rule.index as usize);
+        let rules = reading::rules(policy, direction);
+        match rules.get(rule.index as usize) {
+            Some(read) if policy.tier != Tier::NetworkPolicy => format!("{place}{}", words::title(policy, read)),
+            _ => place,
         }
-    }
-
-    /// The nearest rule of `policies`, none of which allows the flow.
-    fn nearest(&self, policies: &[&PolicyEntry]) -> Option<String> {
-        let mut nearest: Option<(Nearness, String)> = None;
-        for policy in policies {
-            let PolicyObject::NetworkPolicy(object) = &policy.object else { continue };
-            for found in self.failures(&policy.namespace, &policy.name, object) {
-                if nearest.as_ref().is_none_or(|(nearness, _)| found.0 > *nearness) {
-                    nearest = Some(found);
-                }
-            }
-        }
-        nearest.map(|(_, text)| text)
-    }
-
-    /// Why each rule of a policy does not allow the flow; one sentence if there is no rule.
-    fn failures(&self, namespace: &str, name: &str, policy: &NetworkPolicy) -> Vec<(Nearness, String)> {
-        let list = self.list();
-        let rules = rules(policy, self.question.direction);
-        if rules.is_empty() {
-            let text = format!("{namespace}/{name} spec.{list}: there is no rule, so nothing is allowed");
-            return vec![(Nearness::NoRule, text)];
-        }
-        let peers_field = if self.question.direction == Direction::ToPod { "from" } else { "to" };
-        let failure = |(index, (peers, ports)): (usize, &Rule<'_>)| {
-            let field = format!("{namespace}/{name} spec.{list}[{index}]");
-            let wrong_peer = || format!("{} is not in [{}]", words::peer(self), words::peers(peers, namespace));
-            let wrong_port = || format!("{} is not in [{}]", words::port(self), words::ports(ports, self));
-            match (self.peers_match(namespace, peers), self.ports_match(ports)) {
-                (true, true) => {
-                    let why = "is closed because of a field that is not understood: podplane check names it";
-                    (Nearness::Closed, format!("{field}: {why}"))
-                }
-                (true, false) => (Nearness::Peers, format!("{field}.ports: {}", wrong_port())),
-                (false, true) => (Nearness::Ports, format!("{field}.{peers_field}: {}", wrong_peer())),
-                (false, false) => {
-                    (Nearness::Neither, format!("{field}.{peers_field}: {}; .ports: {}", wrong_peer(), wrong_port()))
-                }
-            }
-        };
-        rules.iter().enumerate().map(failure).collect()
-    }
-
-    fn peers_match(&self, namespace: &str, peers: &[NetworkPolicyPeer]) -> bool {
-        peers.is_empty() || peers.iter().any(|peer| self.peer_matches(namespace, peer))
-    }
-
-    fn peer_matches(&self, namespace: &str, peer: &NetworkPolicyPeer) -> bool {
-        if let Some(block) = &peer.ip_block {
-            let holds = |text: &String| text.parse::<IpNet>().is_ok_and(|net| net.contains(&self.question.peer));
-            return holds(&block.cidr) && !block.except.iter().flatten().any(holds);
-        }
-        let Some((own_namespace, labels)) = self.peer_labels() else { return false };
-        let in_namespace = match &peer.namespace_selector {
-            Some(selector) => {
-                let labels = self.tables.namespace_labels(own_namespace);
-                labels.is_some_and(|labels| Selector::compile(selector).selects(labels))
-            }
-            None => own_namespace == namespace,
-        };
-        in_namespace && peer.pod_selector.as_ref().is_none_or(|selector| Selector::compile(selector).selects(labels))
-    }
-
-    /// Namespace and labels of the peer, if it is a pod.
-    fn peer_labels(&self) -> Option<(&str, &Labels)> {
-        let Some(Owner::Pod(pod)) = self.tables.owner(self.question.peer) else { return None };
-        let pod = self.tables.pod(pod);
-        Some((&pod.namespace, &pod.labels))
-    }
-
-    fn ports_match(&self, ports: &[NetworkPolicyPort]) -> bool {
-        ports.is_empty() || ports.iter().any(|port| self.port_matches(port))
-    }
-
-    fn port_matches(&self, port: &NetworkPolicyPort) -> bool {
-        if port.protocol.as_deref().unwrap_or("TCP") != self.question.protocol.to_string() {
-            return false;
-        }
-        let asked = i32::from(self.question.port);
-        match &port.port {
-            None => true,
-            Some(IntOrString::Int(first)) => (*first..=port.end_port.unwrap_or(*first)).contains(&asked),
-            Some(IntOrString::String(name)) => self.named(name).any(|number| number == self.question.port),
-        }
-    }
-
-    /// The numbers that the receiver gives the port name `name`.
-    fn named<'n>(&'n self, name: &'n str) -> impl Iterator<Item = u16> + 'n {
-        let ports: &[ContainerPort] = match (self.question.direction, self.tables.owner(self.question.peer)) {
-            (Direction::ToPod, _) => &self.tables.pod(self.question.subject).ports,
-            (Direction::FromPod, Some(Owner::Pod(receiver))) => &self.tables.pod(receiver).ports,
-            (Direction::FromPod, _) => &[],
-        };
-        let of_name = ports.iter().filter(move |port| *port.name == *name && port.protocol == self.question.protocol);
-        of_name.map(|port| port.port)
     }
 }
 
-fn rules(policy: &NetworkPolicy, direction: Direction) -> Vec<Rule<'_>> {
-    let Some(spec) = &policy.spec else { return Vec::new() };
-    match direction {
-        Direction::ToPod => {
-            let rules = spec.ingress.iter().flatten();
-            rules.map(|r| (r.from.as_deref().unwrap_or_default(), r.ports.as_deref().unwrap_or_default())).collect()
-        }
-        Direction::FromPod => {
-            let rules = spec.egress.iter().flatten();
-            rules.map(|r| (r.to.as_deref().unwrap_or_default(), r.ports.as_deref().unwrap_or_default())).collect()
-        }
-    }
+/// `NAMESPACE/NAME spec.ingress[0]`.
+fn place(policy: &PolicyEntry, direction: Direction, index: usize) -> String {
+    format!("{policy} spec.{}[{index}]", list(direction))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The answer's shape: a contract for scripts. Fields are added, never renamed.
 
 use crate::probe::ProbeProtocol;
+use policy::explain::{Reasoned, TierReason};
+use policy::tables::Direction;
 use serde::Serialize;
 use std::fmt;
 use std::net::IpAddr;
@@ -121,22 +123,70 @@ pub struct Candidate {
 }
 
 /// What the policies of one end say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Side {
     /// `allow` or `deny`.
     pub verdict: &'static str,
-    /// Whether policies select that end in this direction.
+    /// Whether NetworkPolicies select that end in this direction.
     pub isolated: bool,
-    /// Those policies, NAMESPACE/NAME.
+    /// The policies in force that select it, in order of evaluation: NAMESPACE/NAME, or NAME of a ClusterNetworkPolicy.
     pub policies: Vec<String>,
-    /// The rule that allows it, or the nearest rule with the field that failed.
+    /// The rule that decides, or the nearest rule with the field that failed.
+    pub rule: Option<String>,
+    /// What each tier decided that has policies for it, up to the one that decided.
+    pub tiers: Vec<TierView>,
+    /// Of a denial: for each policy that isolates it the nearest rule and the field that failed, and rules by which a DNS name
+    /// would have done; the nearest first, and not without end.
+    pub unmatched: Vec<String>,
+    /// What would be with the dry-run policies in force; `None` where none selects it.
+    pub dry_run: Option<DryRun>,
+    /// The sentence about a denial, the same for every command.
+    #[serde(skip)]
+    pub(super) denial: String,
+    /// The sentence about a denial by dry-run policies.
+    #[serde(skip)]
+    pub(super) would_be_denial: Option<String>,
+}
+
+/// What a tier decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TierView {
+    /// `Admin`, `NetworkPolicy` or `Baseline`.
+    pub tier: &'static str,
+    /// `accept`, `deny`, `pass`, or `none` where no rule matches.
+    pub decision: &'static str,
+    /// The rule that decided; where none did the nearest with the field that failed.
+    pub rule: Option<String>,
+}
+
+/// What would be with the dry-run policies in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DryRun {
+    /// `allow` or `deny`.
+    pub verdict: &'static str,
+    /// By which rule, as of [`Side`].
     pub rule: Option<String>,
 }
 
 impl Side {
     /// No pod of ours, or nothing that it was judged for.
     pub(super) fn open() -> Side {
-        Side { verdict: "allow", isolated: false, policies: Vec::new(), rule: None }
+        Side { verdict: "allow", ..Side::default() }
+    }
+
+    /// What was judged, for the pod called `name`.
+    pub(super) fn of(reasoned: Reasoned, direction: Direction, name: &str) -> Side {
+        Side {
+            verdict: verdict(reasoned.allowed),
+            denial: reasoned.denial(direction, name),
+            would_be_denial: reasoned.would_be_denial(direction, name),
+            isolated: reasoned.isolated,
+            policies: reasoned.policies,
+            rule: reasoned.rule,
+            tiers: reasoned.tiers.into_iter().map(TierView::from).collect(),
+            unmatched: reasoned.unmatched,
+            dry_run: reasoned.dry_run.map(|dry| DryRun { verdict: verdict(dry.allowed), rule: dry.rule }),
+        }
     }
 
     pub(super) fn is_denied(&self) -> bool {
@@ -144,14 +194,13 @@ impl Side {
     }
 }
 
-impl From<policy::explain::Reasoned> for Side {
-    fn from(reasoned: policy::explain::Reasoned) -> Side {
-        Side {
-            verdict: if reasoned.allowed { "allow" } else { "deny" },
-            isolated: reasoned.isolated,
-            policies: reasoned.policies,
-            rule: reasoned.rule,
-        }
+fn verdict(allowed: bool) -> &'static str {
+    if allowed { "allow" } else { "deny" }
+}
+
+impl From<TierReason> for TierView {
+    fn from(reason: TierReason) -> TierView {
+        TierView { tier: reason.tier.as_str(), decision: reason.decision.as_str(), rule: reason.rule }
     }
 }
 

@@ -16,7 +16,7 @@ mod story;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Candidate, Each, Explanation, IngressRoute, Outcome, ServiceView, Side, Step};
+pub use answer::{Candidate, DryRun, Each, Explanation, IngressRoute, Outcome, ServiceView, Side, Step, TierView};
 
 use crate::error::{LabError, Result};
 use crate::names::{self, Meaning};
@@ -97,9 +97,17 @@ pub fn explain(
     let entry = question.node.as_deref().and_then(|name| scene.tables.find_node(name));
     let (sender, sources) = Sender::find(&place, &scene, network, entry)?;
     let masquerade_all = options.masquerade_all;
-    let from = place.to_string();
-    let asked = Asked { scene: &scene, compile, masquerade_all, question, sender, sources, from };
-    Ok((asked.answer(&place, network)?, problems))
+    let asked = Asked {
+        scene: &scene,
+        compile,
+        masquerade_all,
+        question,
+        sender,
+        sources,
+        from: place.to_string(),
+        place: &place,
+    };
+    Ok((asked.answer(network)?, problems))
 }
 
 /// A question whose sender is known.
@@ -111,6 +119,7 @@ struct Asked<'a> {
     sender: Sender,
     sources: Vec<IpAddr>,
     from: String,
+    place: &'a Place,
 }
 
 /// One connection: to one address, and if that is a Service's to one of its backends.
@@ -121,10 +130,10 @@ struct Case {
 }
 
 impl Asked<'_> {
-    fn answer(&self, place: &Place, network: &LabNetwork) -> Result<Explanation> {
+    fn answer(&self, network: &LabNetwork) -> Result<Explanation> {
         let Question { host, port, protocol, .. } = self.question;
         let wanted = (protocol.on_the_wire(), *port);
-        let (name, addresses) = match names::find_host(host, wanted, place, &self.scene.census, network)? {
+        let (name, addresses) = match names::find_host(host, wanted, self.place, &self.scene.census, network)? {
             Meaning::Address(addresses) => (None, addresses),
             Meaning::Nothing(why) => return Ok(self.without_address(Outcome::Unresolved, why)),
             Meaning::Name { name, addresses, why } => {
@@ -147,6 +156,11 @@ impl Asked<'_> {
             cases.extend(found);
         }
         Ok(self.put_together(name, service, cases))
+    }
+
+    /// Whether a pod asks that shares its node's network.
+    fn is_host_network(&self) -> bool {
+        matches!((self.place, self.sender), (Place::Pod { .. }, Sender::Node(_)))
     }
 
     fn source_for(&self, address: IpAddr) -> Option<IpAddr> {

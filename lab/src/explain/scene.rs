@@ -116,17 +116,19 @@ impl Scene {
             .then(|| format!("{namespace}/{}", target.name.as_deref().unwrap_or_default()))
     }
 
-    /// What the policies of `pod` say about a flow with `peer` on the receiver's port.
+    /// What the policies of `pod` say about a flow with `peer` on the receiver's port. No DNS name is known where nothing runs.
     pub(super) fn judge(&self, direction: Direction, pod: PodIndex, flow: (IpAddr, Protocol, u16)) -> Side {
         let (peer, protocol, port) = flow;
-        judge(&self.tables, &Question { direction, subject: pod, peer, protocol, port, names: &[] }).into()
+        let question = Question { direction, subject: pod, peer, protocol, port, names: &[] };
+        Side::of(judge(&self.tables, &question), direction, &self.pod_name(pod))
     }
 
     /// Which policies apply to `pod`, where there is no flow to judge.
     pub(super) fn unjudged(&self, direction: Direction, pod: PodIndex) -> Side {
-        let isolating = self.tables.isolating(direction, pod);
-        let policies = isolating.iter().map(|index| self.tables.policy(*index).to_string()).collect();
-        Side { isolated: !isolating.is_empty(), policies, ..Side::open() }
+        let selecting = self.tables.selecting(direction, pod);
+        let enforced = selecting.iter().map(|index| self.tables.policy(*index)).filter(|policy| !policy.dry_run);
+        let isolated = !self.tables.isolating(direction, pod).is_empty();
+        Side { isolated, policies: enforced.map(ToString::to_string).collect(), ..Side::open() }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::route::Sender;
 use super::scene::Scene;
 use super::{Asked, Outcome, Side, Step, seen};
+use policy::explain::listed;
 use policy::tables::{Backend, Choice, Frontend, FrontendKind, NodeIndex};
 use std::net::IpAddr;
 use switch::explain::{End, Entry, Probe, Walk, Way};
@@ -59,7 +60,7 @@ pub(super) fn of_walk(
         Some((addr, port)) => asked.ingress(addr, (src, probe.protocol, port)),
         None => Side::open(),
     };
-    let mut steps = vec![entered(scene, probe, &here, left_to_kernel)];
+    let mut steps = vec![entered(asked, probe, &here, left_to_kernel)];
     if !left_to_kernel {
         steps.extend(service_step(asked, probe, frontend, backend, &here));
     }
@@ -88,14 +89,21 @@ pub(super) fn of_walk(
         End::Answered(_) => "answer",
         End::Dropped(_) => "drop",
     };
-    steps.push(step(last, stage, outcome.to_string(), reason.clone()));
+    let why = match outcome {
+        Outcome::Denied => "what policy denies is dropped without a word: no reset, no ICMP error".to_owned(),
+        _ => reason.clone(),
+    };
+    steps.push(step(last, stage, outcome.to_string(), why));
     Told { outcome, reason, source_nat, egress, ingress, steps, left_to_kernel }
 }
 
-fn entered(scene: &Scene, probe: &Probe, here: &str, left_to_kernel: bool) -> Step {
-    let src = probe.src.ip();
+fn entered(asked: &Asked<'_>, probe: &Probe, here: &str, left_to_kernel: bool) -> Step {
+    let (scene, src) = (asked.scene, probe.src.ip());
     let why = match probe.entry {
         Entry::Pod(pod) => format!("{} sends from its own address {src}", scene.pod_name(pod)),
+        Entry::Host(_) if asked.is_host_network() => {
+            format!("{} shares the network of {here} and is {here} to policies; it sends from {src}", asked.from)
+        }
         Entry::Host(_) => format!("{here} itself sends from its address {src} through its TAP"),
         Entry::Uplink(_) => {
             format!("{} sends from outside; it comes in at the uplink of {here}", scene.owner_name(src))
@@ -187,12 +195,47 @@ fn source_nat_reason(asked: &Asked<'_>, probe: &Probe, target: IpAddr) -> String
 }
 
 fn policy_step(place: &str, stage: &'static str, pod: &str, side: &Side) -> Step {
-    let why = match (&side.rule, side.isolated) {
-        (Some(rule), true) => format!("{pod} is selected by {}: {rule}", side.policies.join(", ")),
-        (Some(rule), false) => rule.clone(),
+    let mut why = match (&side.rule, side.policies.is_empty()) {
+        (_, false) if !side.tiers.is_empty() => {
+            format!("{pod} is selected by {}: {}", listed(side.policies.clone()), tiers_in_words(side))
+        }
+        (Some(rule), false) => format!("{pod} is selected by {}: {rule}", listed(side.policies.clone())),
+        (Some(rule), true) => rule.clone(),
         (None, _) => format!("no policy selects {pod} in this direction"),
     };
+    why.push_str(&dry_run_in_words(side));
     step(place, stage, side.verdict, why)
+}
+
+/// What every tier decided, and of a denial why nothing accepted it.
+fn tiers_in_words(side: &Side) -> String {
+    let several = side.tiers.len() > 1;
+    let mut unmatched = side.unmatched.clone();
+    let mut told: Vec<String> = Vec::new();
+    for view in &side.tiers {
+        match (&view.rule, view.tier, view.decision) {
+            // Every policy that isolates it, the nearest first.
+            (_, "NetworkPolicy", "deny") => told.append(&mut unmatched),
+            (Some(nearest), tier, "none") => {
+                told.push(format!("no rule of the {tier} tier matches, the nearest: {nearest}"))
+            }
+            (Some(rule), "NetworkPolicy", _) if several => told.push(format!("{rule} (NetworkPolicy tier)")),
+            (Some(rule), ..) => told.push(rule.clone()),
+            (None, tier, _) => told.push(format!("no rule of the {tier} tier matches")),
+        }
+    }
+    told.append(&mut unmatched);
+    told.join("; ")
+}
+
+fn dry_run_in_words(side: &Side) -> String {
+    let Some(dry_run) = &side.dry_run else { return String::new() };
+    let rule = dry_run.rule.as_deref().unwrap_or("no policy says otherwise");
+    match (dry_run.verdict == side.verdict, dry_run.verdict) {
+        (true, _) => "; the policies in dry run would not change that".to_owned(),
+        (false, "deny") => format!("; with the policies in dry run it would be denied: {rule}"),
+        (false, _) => format!("; with the policies in dry run it would be allowed: {rule}"),
+    }
 }
 
 /// Where the packet went, switch after switch.
@@ -239,14 +282,15 @@ fn ended(
     let here = scene.node_name(walk.hops[walk.hops.len() - 1].node);
     let to = target.map_or_else(|| end(dst, port), |(addr, port)| end(addr, port));
     let refusal = || frontend.and_then(|frontend| asked.refusal(frontend, dst, probe.entry, probe.src.ip()));
-    let denied = |side: &Side, direction: &str, whose: String| {
-        let rule = side.rule.as_deref().unwrap_or("no rule allows it");
-        (Outcome::Denied, format!("{direction} policy of {whose} denies it: {rule}; it is dropped without a word"))
-    };
+    let denied = |side: &Side| (Outcome::Denied, side.denial.clone());
+    let rehearsed: String =
+        [egress, ingress].iter().filter_map(|side| Some(format!("; {}", side.would_be_denial.as_ref()?))).collect();
     match walk.end {
-        End::Pod(pod) => (Outcome::Delivered, format!("{} gets it at {to}", scene.pod_name(pod))),
-        End::Host(node) => (Outcome::Delivered, format!("{} itself gets it at {to}", scene.node_name(node))),
-        End::Outside(_) => (Outcome::External, format!("it leaves the cluster through the uplink of {here}, to {to}")),
+        End::Pod(pod) => (Outcome::Delivered, format!("{} gets it at {to}{rehearsed}", scene.pod_name(pod))),
+        End::Host(node) => (Outcome::Delivered, format!("{} itself gets it at {to}{rehearsed}", scene.node_name(node))),
+        End::Outside(_) => {
+            (Outcome::External, format!("it leaves the cluster through the uplink of {here}, to {to}{rehearsed}"))
+        }
         End::Answered(AnswerKind::Echo) => (Outcome::Delivered, format!("{here} answers pings of {dst} itself")),
         End::Answered(AnswerKind::Rejected) => {
             let why = refusal().map_or_else(
@@ -263,11 +307,8 @@ fn ended(
             (Outcome::Rejected, format!("{why}: an ICMP error says so at once"))
         }
         End::Answered(kind) => (Outcome::Rejected, format!("{here} answers with an error: {}", kind.name())),
-        End::Dropped(DropReason::DeniedByEgressPolicy) => denied(egress, "egress", asked.from.clone()),
-        End::Dropped(DropReason::DeniedByIngressPolicy) => {
-            let whose = target.map_or_else(String::new, |(addr, _)| scene.owner_name(addr));
-            denied(ingress, "ingress", whose)
-        }
+        End::Dropped(DropReason::DeniedByEgressPolicy) => denied(egress),
+        End::Dropped(DropReason::DeniedByIngressPolicy) => denied(ingress),
         End::Dropped(DropReason::LeftToKernel) => match probe.entry {
             Entry::Uplink(node) if scene.tables.node(node).addresses.contains(&dst) => {
                 (Outcome::Delivered, format!("no Service has {to} at {here}: its own kernel gets the packet"))

@@ -1,3 +1,5 @@
+mod tiers;
+
 use super::*;
 use crate::cluster::Cluster;
 use crate::compile::compile;

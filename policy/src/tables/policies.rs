@@ -46,6 +46,17 @@ pub enum Tier {
     Baseline,
 }
 
+impl Tier {
+    /// `Admin`, `NetworkPolicy` or `Baseline`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Admin => "Admin",
+            Tier::NetworkPolicy => "NetworkPolicy",
+            Tier::Baseline => "Baseline",
+        }
+    }
+}
+
 /// The object that a policy was compiled from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyObject {
@@ -94,6 +105,17 @@ pub enum Action {
     Deny,
     /// The rest of the tier is left out.
     Pass,
+}
+
+impl Action {
+    /// As written in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Accept => "Accept",
+            Action::Deny => "Deny",
+            Action::Pass => "Pass",
+        }
+    }
 }
 
 /// One rule of a policy.

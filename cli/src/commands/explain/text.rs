@@ -3,6 +3,7 @@
 use crate::grid::table;
 use crate::output::{Colour, paint};
 use lab::explain::{Candidate, Explanation, Outcome, ServiceView, Side, Step};
+use policy::explain::listed;
 use std::fmt::Write;
 
 /// `podplane explain`.
@@ -51,11 +52,13 @@ fn service_fact(service: &ServiceView) -> [String; 3] {
 }
 
 fn side(name: &str, side: &Side) -> [String; 3] {
-    let why = match (&side.rule, side.isolated) {
-        (Some(rule), true) => format!("{rule} (selected by {})", side.policies.join(", ")),
-        (Some(rule), false) => rule.clone(),
-        (None, true) => format!("not judged (selected by {})", side.policies.join(", ")),
-        (None, false) => "not isolated".to_owned(),
+    let selected = || format!("(selected by {})", listed(side.policies.clone()));
+    let why = match (&side.rule, side.policies.is_empty()) {
+        (Some(rule), false) => format!("{rule} {}", selected()),
+        (Some(rule), true) => rule.clone(),
+        (None, false) if side.tiers.is_empty() => format!("not judged {}", selected()),
+        (None, false) => format!("no rule matches {}", selected()),
+        (None, true) => "not isolated".to_owned(),
     };
     [name.to_owned(), side.verdict.to_owned(), why]
 }
@@ -87,10 +90,15 @@ fn candidates(candidates: &[Candidate], told: Option<&Candidate>) -> String {
     table(&rows)
 }
 
+/// One line for each sentence: of a denial there may be many.
 fn steps(steps: &[Step]) -> String {
     let mut rows = vec![["WHERE", "STAGE", "DECISION", "WHY"].map(str::to_owned)];
-    rows.extend(
-        steps.iter().map(|step| [step.place.clone(), step.stage.to_owned(), step.decision.clone(), step.why.clone()]),
-    );
+    for step in steps {
+        let mut told = [step.place.clone(), step.stage.to_owned(), step.decision.clone()];
+        for why in step.why.split("; ") {
+            let [place, stage, decision] = std::mem::take(&mut told);
+            rows.push([place, stage, decision, why.to_owned()]);
+        }
+    }
     format!("\n{}", table(&rows))
 }
