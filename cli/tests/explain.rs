@@ -66,6 +66,13 @@ fn explain(from: &str, to: &str, more: &[&str]) -> (Option<i32>, Value) {
     (output.status.code(), json)
 }
 
+/// What is said of an end that no policy selects.
+fn open_side() -> Value {
+    json!({
+        "verdict": "allow", "isolated": false, "policies": [], "rule": null, "tiers": [], "unmatched": [], "dry_run": null,
+    })
+}
+
 #[test]
 fn the_json_is_the_contract() {
     let (code, told) = explain("shop/client", "web.shop:80", &[]);
@@ -79,8 +86,7 @@ fn the_json_is_the_contract() {
         "backend": {
             "pod": "shop/open", "ip": told["backend"]["ip"], "port": 8080, "node": "node1", "ready": true, "local": true,
         },
-        "egress": {"verdict": "allow", "isolated": false, "policies": [], "rule": null},
-        "ingress": {"verdict": "allow", "isolated": false, "policies": [], "rule": null},
+        "egress": open_side(), "ingress": open_side(),
     });
     assert_eq!(told, expected);
     assert_eq!(code, Some(0));
@@ -123,11 +129,91 @@ fn a_denial_says_which_field_of_which_rule_failed() {
         json!({
             "verdict": "deny", "isolated": true, "policies": ["shop/closed"],
             "rule": "shop/closed spec.ingress[0].ports: TCP 8080 is not in [TCP 9090]",
+            "tiers": [{
+                "tier": "NetworkPolicy", "decision": "deny",
+                "rule": "shop/closed spec.ingress[0].ports: TCP 8080 is not in [TCP 9090]",
+            }],
+            "unmatched": ["shop/closed spec.ingress[0].ports: TCP 8080 is not in [TCP 9090]"],
+            "dry_run": null,
         })
+    );
+    assert_eq!(
+        told["reason"],
+        "ingress policy of shop/closed denies it (dropped, not refused): shop/closed spec.ingress[0].ports: TCP 8080 is not in [TCP 9090]"
     );
     let (_, told) = explain("shop/open", "shop/closed:9090", &[]);
     let rule = told["ingress"]["rule"].as_str().expect("a rule");
     assert!(rule.starts_with("shop/closed spec.ingress[0].from: shop/open (app=web, part=open, "), "{rule}");
+}
+
+/// Tiers around the NetworkPolicy of [`SHOP`], and a policy that is only tried out.
+const TIERS: &str = "---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Admin
+  priority: 5
+  subject: {namespaces: {matchLabels: {kubernetes.io/metadata.name: shop}}}
+  ingress:
+  - {name: no debugging, action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 6060}}}]}
+  - {name: ask the namespace, action: Pass, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 8080}}}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: tried, namespace: shop, annotations: {podplane.io/dry-run: 'true'}}
+spec: {podSelector: {matchLabels: {part: open}}}
+";
+
+#[test]
+fn tiers_and_dry_runs_are_told() {
+    let all = format!("{SHOP}{TIERS}");
+    let ask = |to: &str| {
+        let args = ["explain", "-f", "-", "--from", "shop/client", "--to", to, "-o", "json"];
+        let output = podplane_with_input(&args, &all);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
+    };
+    let told = ask("shop/open:6060");
+    let rule = "guard spec.ingress[0] \"no debugging\" (Admin tier, Deny)";
+    assert_eq!(told["ingress"]["tiers"], json!([{"tier": "Admin", "decision": "deny", "rule": rule}]));
+    assert_eq!((&told["ingress"]["isolated"], &told["ingress"]["policies"]), (&json!(false), &json!(["guard"])));
+    let told = ask("shop/closed:8080");
+    let pass = "guard spec.ingress[1] \"ask the namespace\" (Admin tier, Pass)";
+    let nearest = "shop/closed spec.ingress[0].ports: TCP 8080 is not in [TCP 9090]";
+    assert_eq!(
+        told["ingress"]["tiers"],
+        json!([
+            {"tier": "Admin", "decision": "pass", "rule": pass},
+            {"tier": "NetworkPolicy", "decision": "deny", "rule": nearest},
+        ])
+    );
+    let told = ask("web:80");
+    assert_eq!(told["outcome"], "delivered");
+    let tried = "shop/tried spec.ingress: there is no rule, so nothing is allowed";
+    assert_eq!(told["ingress"]["dry_run"], json!({"verdict": "deny", "rule": tried}));
+    let reason = told["reason"].as_str().unwrap_or_default();
+    let would = format!("ingress policy of shop/open would deny it with the dry-run policies in force: {tried}");
+    assert!(reason.ends_with(&would), "{reason}");
+}
+
+#[test]
+fn a_denial_by_default_names_every_policy_that_isolates() {
+    let more = "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: default, namespace: shop}\nspec: \
+                {podSelector: {}}\n";
+    let all = format!("{SHOP}{more}");
+    let args = ["explain", "-f", "-", "--from", "shop/client", "--to", "shop/closed:8080"];
+    let shown = text(&podplane_with_input(&args, &all).stdout);
+    let nearest = "shop/closed spec.ingress[0].ports: TCP 8080 is not in [TCP 9090]";
+    let first = format!(
+        "  ingress policy of shop/closed denies it (dropped, not refused): {nearest}; nor does shop/default allow it"
+    );
+    assert_eq!(shown.lines().nth(1), Some(first.as_str()), "{shown}");
+    // The step has a line for each of them.
+    let step = shown.lines().position(|line| line.contains("ingress-policy")).expect("a step");
+    let lines: Vec<&str> = shown.lines().skip(step).map(str::trim).take(2).collect();
+    let start = format!("shop/closed is selected by shop/closed, shop/default: {nearest}");
+    assert!(lines[0].ends_with(&start), "{shown}");
+    assert_eq!(lines[1], "shop/default spec.ingress: there is no rule, so nothing is allowed", "{shown}");
 }
 
 #[test]
