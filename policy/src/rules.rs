@@ -12,11 +12,13 @@
 //! those that keep established flows. Where none of those selects a pod, the views have the very same sets.
 
 mod addresses;
+mod late;
 mod names;
 mod ports;
 mod selection;
 
 pub(crate) use addresses::{AddressRules, Block};
+pub(crate) use late::LateClass;
 pub(crate) use names::{NamePattern, NameRules};
 pub(crate) use ports::{PortMatch, PortRules, PortRulesIndex};
 pub(crate) use selection::{Selection, SelectionIndex, SetIndex, TierSets, View};
@@ -59,6 +61,8 @@ pub(crate) struct RuleSet {
     /// In order of evaluation; [`PortRules`] name them by position.
     pub(crate) rules: Vec<(RuleRef, Action)>,
     pub(crate) everybody: Option<PortRulesIndex>,
+    /// Classes that there were when the set was built: `by_class` speaks of no others.
+    pub(crate) class_count: u32,
     pub(crate) by_class: BTreeMap<PeerClass, PortRulesIndex>,
     pub(crate) by_address: AddressRules,
     pub(crate) by_name: NameRules,
@@ -66,23 +70,20 @@ pub(crate) struct RuleSet {
 }
 
 impl RuleSet {
-    /// The first rule, in order of evaluation, that matches the flow, and what it does.
+    /// The first rule, in order of evaluation, that matches the flow, and what it does. `late` are the rules for the peer's
+    /// class if that is younger than the set.
     #[inline]
-    pub(crate) fn find(&self, flow: &Flow<'_>) -> Option<(RuleRef, Action)> {
-        let by_class = flow.class.and_then(|class| self.of_class(class));
+    fn find(&self, flow: &Flow<'_>, late: Option<&PortRules>) -> Option<(RuleRef, Action)> {
+        let by_class = flow.class.and_then(|class| self.by_class.get(&class).copied());
         let ways = [self.everybody, by_class, self.by_address.find(flow.peer)];
-        let mut first = ways.into_iter().flatten().filter_map(|index| self.of_port(index, flow)).min();
+        let ways = ways.into_iter().flatten().filter_map(|index| self.of_port(index, flow));
+        let late = late.and_then(|rules| rules.find(flow.protocol, flow.port, flow.receiver_ports));
+        let mut first = ways.chain(late).min();
         if !flow.names.is_empty() && !self.by_name.is_empty() {
             let by_name = self.by_name.find(flow.names).filter_map(|index| self.of_port(index, flow));
             first = first.into_iter().chain(by_name).min();
         }
         first.map(|position| self.rules[position as usize])
-    }
-
-    /// The rules for peers of `class`.
-    #[inline]
-    fn of_class(&self, class: PeerClass) -> Option<PortRulesIndex> {
-        self.by_class.get(&class).copied()
     }
 
     #[inline]
@@ -92,10 +93,14 @@ impl RuleSet {
 }
 
 /// Which rule sets apply to which pod.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RuleSets {
     pub(crate) sets: Vec<Arc<RuleSet>>,
     pub(crate) selections: Vec<Selection>,
+    /// Classes from this one on came after some of the sets.
+    pub(crate) first_late: u32,
+    /// By class, from `first_late` on.
+    pub(crate) late: Vec<Arc<LateClass>>,
     /// By pod.
     pub(crate) identities: Vec<Identity>,
     /// By identity.
@@ -129,8 +134,25 @@ impl RuleSets {
         Some(&self.selections[selection.0 as usize])
     }
 
+    /// By identity, the selections of a direction.
+    pub(crate) fn selections_of(&mut self, direction: Direction) -> &mut Vec<Option<SelectionIndex>> {
+        match direction {
+            Direction::FromPod => &mut self.from_pod,
+            Direction::ToPod => &mut self.to_pod,
+        }
+    }
+
     #[inline]
     pub(crate) fn set(&self, index: SetIndex) -> &RuleSet {
         &self.sets[index.0 as usize]
+    }
+
+    /// The first rule of a set, in order of evaluation, that matches the flow, and what it does.
+    #[inline]
+    pub(crate) fn find(&self, index: SetIndex, flow: &Flow<'_>) -> Option<(RuleRef, Action)> {
+        let set = self.set(index);
+        let late = flow.class.filter(|class| class.0 >= set.class_count);
+        let late = late.and_then(|class| self.late[(class.0 - self.first_late) as usize].of_set(index));
+        set.find(flow, late)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The labels of an object, in order of their keys. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
 
 impl Labels {
@@ -29,6 +29,13 @@ impl Labels {
 impl From<&BTreeMap<String, String>> for Labels {
     fn from(labels: &BTreeMap<String, String>) -> Labels {
         Labels(labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect())
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
+    /// Of keys and values in order of the keys.
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(labels: I) -> Labels {
+        Labels(labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }
 }
 

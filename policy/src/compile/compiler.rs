@@ -5,8 +5,10 @@
 //! Services, unless one of them claims the pod's address too. Within the Services each one is compiled by itself and kept; what changes all the time, its endpoints, then costs that Service and a list of pointers to all, and the
 //! maps by which addresses are found stay as they are. The result is always that of compiling everything at once.
 
+use super::pods::{PodChange, PodChanges};
+use super::policies::{Followed, Policies};
 use super::services::{CompiledService, NodeNames, assemble, compile_service};
-use super::{CompileOptions, nodes, pods, policies};
+use super::{CompileOptions, nodes, pods};
 use crate::cluster::{Cluster, Delta, Key, Slice};
 use crate::objects::{Kind, Problem};
 use crate::tables::{NodeEntry, Tables};
@@ -14,8 +16,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Kinds that the policies are compiled from, besides Nodes and Pods.
-const POLICY_KINDS: [Kind; 3] = [Kind::Namespace, Kind::NetworkPolicy, Kind::ClusterNetworkPolicy];
+/// Kinds that the policies are compiled from, besides Nodes, Pods and Namespaces.
+const POLICY_KINDS: [Kind; 2] = [Kind::NetworkPolicy, Kind::ClusterNetworkPolicy];
+
+/// Changes of so many pods, beside an eighth of all, are followed pod by pod; from there on it takes longer than compiling all.
+const PODS_ONE_BY_ONE: usize = 64;
 
 /// Compiles one generation of objects after another.
 #[derive(Debug, Default)]
@@ -25,6 +30,7 @@ pub struct Compiler {
     tables: Option<Tables>,
     names: NodeNames,
     services: BTreeMap<Key, CompiledService>,
+    policies: Policies,
     problems: Problems,
     work: Work,
 }
@@ -50,6 +56,10 @@ pub struct Work {
     pub assembled: bool,
     /// Whether all policies were compiled.
     pub policies: bool,
+    /// Without that: identities of pods that were matched against all selectors, and rule sets that were built.
+    pub identities: usize,
+    /// See `identities`.
+    pub rule_sets: usize,
 }
 
 impl Compiler {
@@ -66,24 +76,27 @@ impl Compiler {
         let mut tables = Tables { epoch, ..last.unwrap_or_default() };
         self.work = Work::default();
         let nodes_before = tables.nodes.clone();
-        let nodes_moved = (is_first || delta.touches(Kind::Node)) && self.compile_nodes(cluster, &mut tables);
-        let all_pods = is_first || nodes_moved;
-        let assembles = if all_pods {
+        let pods = delta.of(Kind::Pod).count();
+        let all_pods = is_first || pods > PODS_ONE_BY_ONE + tables.pod_count() / 8;
+        let all_pods = (all_pods || delta.touches(Kind::Node)) && self.compile_nodes(cluster, all_pods, &mut tables);
+        let changed = if all_pods {
             pods::compile(cluster, &mut tables);
             self.work.pods = tables.pod_count();
-            true
+            PodChanges::default()
         } else {
-            let changed = pods::change(cluster, delta.of(Kind::Pod), &mut tables);
-            self.work.pods = changed.changes.len();
-            self.are_of_services(&changed.addresses)
+            pods::change(cluster, delta.of(Kind::Pod), &mut tables)
         };
-        self.compile_services(cluster, delta, assembles, &mut tables);
+        self.work.pods += changed.changes.len();
+        let assembles = all_pods || self.are_of_services(&changed.addresses);
+        self.compile_services(cluster, delta, (is_first, assembles), &mut tables);
         let labels = |node: &NodeEntry| node.labels.clone();
         let relabelled = !nodes_before.iter().map(labels).eq(tables.nodes.iter().map(labels));
-        if all_pods || self.work.pods > 0 || relabelled || POLICY_KINDS.iter().any(|kind| delta.touches(*kind)) {
+        let all_policies = all_pods || relabelled || POLICY_KINDS.iter().any(|kind| delta.touches(*kind));
+        let follows = delta.touches(Kind::Pod) || delta.touches(Kind::Namespace);
+        if all_policies || (follows && !self.follow(cluster, delta, &changed.changes, &mut tables)) {
             self.problems.policies.clear();
-            policies::compile(cluster, &mut tables, &mut self.problems.policies);
-            self.work.policies = true;
+            self.policies = Policies::compile(cluster, &mut tables, &mut self.problems.policies);
+            self.work = Work { policies: true, identities: 0, rule_sets: 0, ..self.work };
         }
         self.tables = Some(tables.clone());
         let Problems { nodes, services, policies } = &self.problems;
@@ -95,15 +108,23 @@ impl Compiler {
         self.work
     }
 
-    /// Compiles the nodes. Whether some came, went or have other addresses: then the tables hold no owners but them, and
-    /// all pods are to be compiled.
-    fn compile_nodes(&mut self, cluster: &Cluster, tables: &mut Tables) -> bool {
+    /// Has the policies follow pods and namespaces; `false` if they are to be compiled instead.
+    fn follow(&mut self, cluster: &Cluster, delta: &Delta, pods: &[PodChange], tables: &mut Tables) -> bool {
+        let followed = self.policies.follow(cluster, delta, pods, tables);
+        let Followed { identities, sets } = followed.unwrap_or_default();
+        (self.work.identities, self.work.rule_sets) = (identities, sets);
+        followed.is_some()
+    }
+
+    /// Compiles the nodes. Whether all pods are to be compiled, because of `all_pods` or because nodes came, went or have other
+    /// addresses: then the tables hold no owners but nodes.
+    fn compile_nodes(&mut self, cluster: &Cluster, all_pods: bool, tables: &mut Tables) -> bool {
         let mut fresh = Tables::default();
         self.problems.nodes.clear();
         nodes::compile(cluster, &mut fresh, &mut self.problems.nodes);
         self.work.nodes = true;
         let place = |node: &NodeEntry| (node.name.clone(), node.addresses.clone(), node.pod_cidrs.clone());
-        let moved = !fresh.nodes.iter().map(place).eq(tables.nodes.iter().map(place));
+        let moved = all_pods || !fresh.nodes.iter().map(place).eq(tables.nodes.iter().map(place));
         if moved {
             tables.owners = fresh.owners;
         }
@@ -123,9 +144,17 @@ impl Compiler {
                 .any(|claimed| addresses.contains(claimed))
     }
 
-    fn compile_services(&mut self, cluster: &Cluster, delta: &Delta, mut assembles: bool, tables: &mut Tables) {
+    /// Services that changed; all of them the first time, or if nodes and zones are called otherwise. `assembles`: what they
+    /// claim is to be judged again in any case.
+    fn compile_services(
+        &mut self,
+        cluster: &Cluster,
+        delta: &Delta,
+        (is_first, mut assembles): (bool, bool),
+        tables: &mut Tables,
+    ) {
         let names = NodeNames::of(&tables.nodes);
-        if names != self.names || self.services.is_empty() {
+        if is_first || names != self.names {
             self.names = names;
             self.services.clear();
             for key in cluster.services.keys() {

@@ -3,7 +3,7 @@
 use crate::tables::Tier;
 
 /// Position of a rule set in [`super::RuleSets::sets`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SetIndex(pub(crate) u32);
 
 /// Position of a selection in [`super::RuleSets::selections`].

@@ -257,7 +257,7 @@ impl Tables {
     #[inline]
     fn evaluate(&self, sets: TierSets, flow: &Flow<'_>, mut seen: impl FnMut(TierStep)) -> Verdict {
         for (tier, set) in sets.iter() {
-            let matched = self.rules.set(set).find(flow);
+            let matched = self.rules.find(set, flow);
             seen(TierStep { tier, matched });
             match (matched, tier) {
                 (Some((rule, Action::Accept)), _) => return Verdict::allow(VerdictReason::Rule(rule)),

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use std::net::IpAddr;
 use wire::Protocol;
 
+mod following;
+
 fn change(file: &str, yaml: &str) -> FileChange {
     let parsed = parse(file, yaml);
     FileChange { file: file.into(), objects: parsed.objects.iter().map(Definition::new).collect() }
@@ -44,11 +46,20 @@ fn content(tables: &Tables) -> Vec<String> {
     maps.extend(tables.node_port_addresses.iter().map(|entry| format!("{entry:?}")));
     maps.sort();
     lines.extend(maps);
+    lines.extend(tables.namespaces.iter().map(|namespace| format!("{namespace:?}")));
+    // Which numbers they have does not matter.
+    let mut alike = BTreeMap::new();
+    for (pod, _) in tables.pods() {
+        let next = alike.len();
+        let alike = *alike.entry(tables.alike(pod)).or_insert(next);
+        let selecting = [Direction::FromPod, Direction::ToPod].map(|direction| tables.selecting(direction, pod));
+        lines.push(format!("{alike} {selecting:?}"));
+    }
     for (pod, _) in tables.pods() {
         for peer in (0..16u8).map(|last| IpAddr::from([10, 244, 1, last])) {
             for direction in [Direction::FromPod, Direction::ToPod] {
                 let ask = |port| Question { direction, subject: pod, peer, protocol: Protocol::TCP, port, names: &[] };
-                let verdicts = [80, 81].map(|port| tables.check(&ask(port)));
+                let verdicts = [80, 81].map(|port| (tables.check(&ask(port)), tables.trace(&ask(port), true)));
                 lines.push(format!("{direction:?} {peer} {verdicts:?}"));
             }
         }
@@ -79,10 +90,11 @@ status: {{addresses: [{{type: InternalIP, address: 172.30.0.{}}}], conditions: [
             "
 apiVersion: v1
 kind: Pod
-metadata: {{name: pod{number}, labels: {{app: '{}'}}}}
+metadata: {{name: pod{number}, namespace: {}, labels: {{app: '{}'}}}}
 spec: {{nodeName: node{}, containers: [{{name: c, image: i, ports: [{{name: http, containerPort: {}}}]}}]}}
 status: {{podIP: 10.244.1.{}, phase: {}}}
 ---",
+            pick(&["default", "other"], number / 3),
             a % 3,
             b % 4,
             80 + c % 2,
@@ -125,20 +137,47 @@ endpoints: [{{addresses: [10.244.1.{}], nodeName: node{}, hints: {{forZones: [{{
             "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
-metadata: {{name: policy{number}}}
+metadata: {{name: policy{number}, namespace: {}, annotations: {{podplane.io/dry-run: '{}', podplane.io/established: {}}}}}
 spec: {{podSelector: {{matchLabels: {{app: '{}'}}}}, ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{team: '{}'}}}}}}, {{podSelector: \
              {{matchLabels: {{app: '{}'}}}}}}], ports: [{{port: http}}]}}]}}
 ---",
+            pick(&["default", "other"], number / 3),
+            *a > 12,
+            pick(&["cut", "keep"], b / 8),
             a % 3,
             b % 2,
             c % 3
         ),
-        _ => format!("\napiVersion: v1\nkind: Namespace\nmetadata: {{name: default, labels: {{team: '{}'}}}}\n---", a % 2),
+        7 => format!(
+            "
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {{name: policy{number}}}
+spec:
+  tier: {}
+  priority: {}
+  subject: {{namespaces: {{matchLabels: {{team: '{}'}}}}}}
+  ingress: [{{action: {}, from: [{{pods: {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{app: '{}'}}}}}}}}]}}]
+  egress: [{{action: {}, to: [{{namespaces: {{matchLabels: {{team: '{}'}}}}}}]}}]
+---",
+            pick(&["Admin", "Baseline"], *a),
+            b % 3,
+            c % 2,
+            pick(&["Accept", "Deny", "Pass"], *a),
+            b % 3,
+            pick(&["Accept", "Deny", "Pass"], *b),
+            a % 2,
+        ),
+        _ => format!(
+            "\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {}, labels: {{team: '{}'}}}}\n---",
+            pick(&["default", "other"], *number),
+            a % 2
+        ),
     }
 }
 
 fn seed() -> impl Strategy<Value = Seed> {
-    (0..8u8, 0..4u8, [0..16u8, 0..16u8, 0..16u8])
+    (0..9u8, 0..5u8, [0..16u8, 0..16u8, 0..16u8])
 }
 
 proptest! {
@@ -204,7 +243,7 @@ fn s25_a_change_of_an_endpoint_compiles_one_service_and_shares_everything_else()
     let mut compiler = Compiler::default();
     let first = definitions.apply(cluster(300));
     let (before, _) = compiler.compile(definitions.cluster(), &first, 1);
-    let everything = Work { nodes: true, pods: 1, services: 300, assembled: true, policies: true };
+    let everything = Work { nodes: true, pods: 1, services: 300, assembled: true, policies: true, ..Work::default() };
     assert_eq!(compiler.work(), everything);
 
     let delta = definitions.apply([change("slice7.yaml", &slice(7, 77))]);
@@ -238,10 +277,10 @@ fn s25_each_kind_of_change_costs_its_own_section() {
     assert_eq!(work(change("service3.yaml", "")), Work { services: 0, ..assembled });
     assert_eq!(work(change("policy.yaml", &document(&(6, 1, [1, 0, 0])))), Work { policies: true, ..Work::default() });
     assert_eq!(
-        work(change("namespace.yaml", &document(&(7, 0, [1, 0, 0])))),
-        Work { policies: true, ..Work::default() }
+        work(change("namespace.yaml", &document(&(8, 0, [1, 0, 0])))),
+        Work { identities: 1, ..Work::default() }
     );
-    let pods = Work { pods: 1, policies: true, ..Work::default() };
+    let pods = Work { pods: 1, ..Work::default() };
     let pod = document(&(1, 1, [0, 0, 3]));
     assert_eq!(work(change("pod.yaml", &pod)), pods);
     let restarted = pod.replace("status: {", "status: {hostIP: 172.30.0.10, containerStatuses: [], ");
@@ -281,10 +320,10 @@ fn s25_a_pods_labels_cost_one_entry_and_a_pod_that_goes_leaves_the_others_alone(
     let others = |before: &Tables, after: &Tables| {
         after.pods.iter().filter(|pod| !before.pods.iter().any(|known| Arc::ptr_eq(known, pod))).count()
     };
-    let of_one = Work { pods: 1, policies: true, ..Work::default() };
+    let of_one = Work { pods: 1, ..Work::default() };
 
     let (labelled, work) = next(pod("pod77", 77, "db"), 2);
-    assert_eq!((work, others(&before, &labelled)), (of_one, 1));
+    assert_eq!((work, others(&before, &labelled)), (Work { identities: 1, rule_sets: 0, ..of_one }, 1));
     assert!(labelled.shares_frontends(&before) && Arc::ptr_eq(&labelled.pods_by_name, &before.pods_by_name));
     assert!(Arc::ptr_eq(&labelled.pod_nodes, &before.pod_nodes));
 

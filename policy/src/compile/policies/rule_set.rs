@@ -8,15 +8,22 @@ use crate::tables::{Direction, NodeEntry, PolicyIndex, RuleRef};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// The rule set of `policies`, which are in order of evaluation and all select in `direction`.
+/// The number of a peer, and the position of a rule that names it.
+pub(super) type Use = (u32, u32);
+
+/// The rule set of `policies`, which are in order of evaluation and all select in `direction`; and where it names which peers.
 pub(super) fn build(
     direction: Direction,
     policies: &[(PolicyIndex, &Policy)],
-    classes: &Classes<'_>,
+    classes: &Classes,
     nodes: &[NodeEntry],
-) -> RuleSet {
+) -> (RuleSet, Vec<Use>) {
     let mut layout = Layout::default();
-    let mut set = RuleSet { policies: policies.iter().map(|(index, _)| *index).collect(), ..RuleSet::default() };
+    let mut set = RuleSet {
+        policies: policies.iter().map(|(index, _)| *index).collect(),
+        class_count: classes.len() as u32,
+        ..RuleSet::default()
+    };
     for &(policy, read) in policies {
         for (index, rule) in (0u32..).zip(read.rules(direction).unwrap_or_default()) {
             set.rules.push((RuleRef { policy, index }, rule.action));
@@ -33,7 +40,7 @@ pub(super) fn build(
     set.by_name =
         NameRules::build(layout.by_name.into_iter().map(|(pattern, rules)| (pattern, interned.number(rules))));
     set.port_rules = interned.port_rules;
-    set
+    (set, layout.uses)
 }
 
 /// The rules by what they say about peers. Positions ascend in every list, and none stands twice.
@@ -44,10 +51,11 @@ struct Layout<'a> {
     by_class: BTreeMap<PeerClass, Vec<u32>>,
     blocks: Vec<(u32, Block)>,
     by_name: BTreeMap<NamePattern, Vec<u32>>,
+    uses: Vec<Use>,
 }
 
 impl<'a> Layout<'a> {
-    fn add(&mut self, rule: &'a Rule, classes: &Classes<'_>, nodes: &[NodeEntry]) {
+    fn add(&mut self, rule: &'a Rule, classes: &Classes, nodes: &[NodeEntry]) {
         let position = self.rules.len() as u32;
         self.rules.push(rule);
         let note = |rules: &mut Vec<u32>| {
@@ -59,6 +67,8 @@ impl<'a> Layout<'a> {
             match peer {
                 Peer::Everybody => note(&mut self.everybody),
                 Peer::Pods(peer) => {
+                    let peer = classes.number(peer);
+                    self.uses.push((peer, position));
                     classes.of_peer(peer).iter().for_each(|class| note(self.by_class.entry(*class).or_default()));
                 }
                 Peer::Nodes(selector) => {

@@ -67,7 +67,7 @@ fn cluster_peer(by: u8, more: u8, pods_only: bool) -> String {
         1 => format!("{{pods: {{namespaceSelector: {}, podSelector: {}}}}}", selector(more / 2), selector(more)),
         2 => format!("{{nodes: {}}}", selector(more)),
         3 => "{networks: [10.244.1.0/30, 172.30.0.0/24]}".into(),
-        _ => format!("{{domainNames: [{}]}}", pick(&["a.example", "'*.example'"], more)),
+        _ => format!("{{domainNames: [{}]}}", pick(&["www.a.example", "'*.a.example'"], more)),
     }
 }
 
@@ -141,7 +141,7 @@ fn content(tables: &Tables) -> Vec<String> {
     let names = |policies: &[crate::tables::PolicyIndex]| {
         policies.iter().map(|index| tables.policy(*index).to_string()).collect::<Vec<_>>()
     };
-    let known: [Arc<str>; 1] = ["a.example".into()];
+    let known: [Arc<str>; 1] = ["www.a.example".into()];
     let mut alike = HashMap::new();
     for (subject, pod) in tables.pods() {
         let next = alike.len();
