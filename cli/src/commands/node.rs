@@ -5,11 +5,12 @@ mod policies;
 mod services;
 mod tables;
 
-use super::service_flags::ServiceFlags;
+use super::service_flags::{self, ServiceFlags};
 use crate::output::{Answer, Context, Failure};
 use clap::{Args, Subcommand, ValueEnum};
 use control::agent::{self, AgentConfig, AgentError};
 use control::api::{Client, ClientError};
+use ipnet::IpNet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -66,6 +67,11 @@ pub(crate) struct NodeArgs {
     pub(crate) underlay_mtu: Option<u16>,
     #[command(flatten)]
     pub(crate) services: ServiceFlags,
+    /// Name servers whose answers say who has a name in domainNames of ClusterNetworkPolicies, beside pods of namespace
+    /// kube-system with the label k8s-app=kube-dns (a node-local cache, for example: --trusted-dns 169.254.20.10). Their answers
+    /// over UDP are read; who controls such a server decides which addresses those rules open
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', value_parser = service_flags::range)]
+    pub(crate) trusted_dns: Vec<IpNet>,
     /// Source ports for connections that leave the cluster with the node's address [default: ports that no program gets by
     /// chance first, more as they are needed]
     #[arg(long, value_name = "FIRST-LAST", value_parser = port_range)]
@@ -203,6 +209,7 @@ pub(crate) fn run(args: NodeArgs, _context: &Context) -> Result<Answer, Failure>
         external_ips: args.services.external_ips,
         masquerade_all: args.services.masquerade_all,
         non_masquerade_cidrs: args.services.non_masquerade_cidrs,
+        trusted_dns: args.trusted_dns,
         snat_ports: args.snat_ports,
         heartbeat_port: args.heartbeat_port,
         healthz_listen: args.healthz_listen.0,

@@ -40,7 +40,7 @@ impl ServiceFlags {
 }
 
 /// A range, or a single address.
-fn range(text: &str) -> Result<IpNet, String> {
+pub(crate) fn range(text: &str) -> Result<IpNet, String> {
     let net = text.parse::<IpNet>().map(|net| net.trunc()).or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     net.map_err(|_| format!("{text:?} is neither a CIDR such as 192.0.2.0/24 nor an address"))
 }

@@ -81,6 +81,8 @@ pub struct AgentConfig {
     pub masquerade_all: bool,
     /// Ranges outside the cluster that pods reach with their own address.
     pub non_masquerade_cidrs: Vec<IpNet>,
+    /// Name servers that rules with domainNames believe, beside the cluster's own.
+    pub trusted_dns: Vec<IpNet>,
     /// Source ports of connections that leave with the node's address; `None` takes those that disturb nobody.
     pub snat_ports: Option<RangeInclusive<u16>>,
     /// UDP port of the heartbeats between nodes.
@@ -108,6 +110,7 @@ impl AgentConfig {
             external_ips: Vec::new(),
             masquerade_all: false,
             non_masquerade_cidrs: Vec::new(),
+            trusted_dns: Vec::new(),
             snat_ports: None,
             heartbeat_port: HEARTBEAT_PORT,
             healthz_listen: Some(HEALTHZ_LISTEN),
@@ -340,6 +343,7 @@ impl Agent {
             service_cidrs: self.config.service_cidrs.clone(),
             masquerade_all: self.config.masquerade_all,
             non_masquerade: self.config.non_masquerade_cidrs.clone(),
+            trusted_dns: self.config.trusted_dns.clone(),
             snat_ports: self.config.snat_ports.clone(),
             ..defaults
         };

@@ -66,6 +66,8 @@ pub struct DataplaneConfig {
     pub non_masquerade: Vec<IpNet>,
     /// Traffic of Services always gets an address of the node as its source.
     pub masquerade_all: bool,
+    /// Name servers that rules with domainNames believe, beside the cluster's own.
+    pub trusted_dns: Vec<IpNet>,
     /// Source ports for pods' connections out of the cluster; `None` takes the ones that the kernel does not use first.
     pub snat_ports: Option<RangeInclusive<u16>>,
 }
@@ -95,6 +97,7 @@ impl DataplaneConfig {
             uplink: true,
             non_masquerade: Vec::new(),
             masquerade_all: false,
+            trusted_dns: Vec::new(),
             snat_ports: None,
         }
     }

@@ -187,5 +187,6 @@ fn switch_config(config: &DataplaneConfig, shard: ShardId, pod_mtu: u16) -> Swit
         service_cidrs: config.service_cidrs.clone(),
         non_masquerade: config.non_masquerade.clone(),
         masquerade_all: config.masquerade_all,
+        trusted_dns: config.trusted_dns.clone(),
     }
 }

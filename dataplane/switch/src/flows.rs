@@ -59,9 +59,12 @@ pub(crate) struct Flow {
     pub(crate) denied: bool,
     /// Whether a policy in dry run would deny it; that has been counted.
     pub(crate) would_deny: bool,
+    /// Whether its answers say who has a name ([`crate::names`]).
+    pub(crate) teaches: bool,
     fins: u8,
     state: State,
     live: bool,
+    opened: Instant,
     last_packet: Instant,
     /// When it was put at the back of its queue.
     queued: Instant,
@@ -90,9 +93,11 @@ impl Flow {
             watched: false,
             denied: false,
             would_deny: false,
+            teaches: false,
             fins: 0,
             state: State::opened_by(packet),
             live: true,
+            opened: now,
             last_packet: now,
             queued: now,
             counts: [(0, 0); 2],
@@ -119,6 +124,10 @@ impl Flow {
 
     pub(crate) fn count(&self, side: Side) -> (u64, u64) {
         self.counts[side as usize]
+    }
+
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
     }
 
     pub(crate) fn last_packet(&self) -> Instant {

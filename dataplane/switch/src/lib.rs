@@ -38,6 +38,7 @@ mod fragments;
 mod hits;
 mod later;
 mod masquerade;
+mod names;
 mod nat;
 mod path;
 mod path_mtu;
@@ -56,6 +57,7 @@ mod verdict;
 pub use counters::{AnswerKind, Count, Counters, SwitchCounters};
 pub use drop::DropReason;
 pub use hits::ServiceHits;
+pub use names::NamesCount;
 pub use policy_hits::{Decider, PolicyHits};
 pub use recent::{Asked, DropSeen, DropsSeen};
 pub use source_ports::SourcePool;
@@ -182,6 +184,8 @@ pub struct SwitchConfig {
     pub non_masquerade: Vec<IpNet>,
     /// Whatever goes to a Service gets a source of this node.
     pub masquerade_all: bool,
+    /// Name servers whose answers tell pods' rules with domainNames who has a name, beside the cluster's own.
+    pub trusted_dns: Vec<IpNet>,
 }
 
 /// The MAC of the gateway on every port of every node (locally administered).

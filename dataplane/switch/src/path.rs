@@ -29,10 +29,12 @@ use crate::flows::Hit;
 use crate::fragments::Datagram;
 use crate::later::Stage;
 use crate::masquerade::Answered;
+use crate::names;
 use crate::nat::{self, Role};
 use crate::place::{self, Place};
 use crate::ports::{Port, Ports};
 use crate::recent::Dropped;
+use crate::state::Side;
 use crate::{DropReason, Exit, GATEWAY_MAC, Origin, PortId, ShardId, UNRESOLVED_MAC, answer, service};
 use find::{Found, find, hear};
 use open::{open_inbound, open_outbound};
@@ -303,6 +305,9 @@ fn take_in(
     };
     hear(cx, ports, slot, hit, &packet, frame)?;
     let port = ports.at_mut(slot);
+    if hit.side == Side::Reply && port.flows.get(hit).teaches && matches!(role, Role::Own(_)) {
+        names::hear(cx, port, &packet, frame.bytes());
+    }
     pass(cx, port, hit, &role, &mut packet, frame);
     Ok(deliver(port, frame))
 }

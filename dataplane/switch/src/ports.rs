@@ -8,6 +8,7 @@ use crate::fragments::{Datagram, Fragments};
 use crate::hits::Hits;
 use crate::later::Later;
 use crate::masquerade::Masquerades;
+use crate::names::Names;
 use crate::path::Context;
 use crate::policy_hits::Tally;
 use crate::recent::{Dropped, Recent};
@@ -27,6 +28,8 @@ pub(crate) struct Port {
     pub(crate) pod: Option<PodIndex>,
     pub(crate) flows: FlowTable,
     pub(crate) fragments: Fragments,
+    /// What the attached pod knows addresses by.
+    pub(crate) names: Names,
     pub(crate) errors: Bucket,
     pub(crate) counters: Counters,
 }
@@ -44,6 +47,7 @@ impl Port {
             pod: None,
             flows: FlowTable::new(seed, flows_max),
             fragments: Fragments::new(seed),
+            names: Names::default(),
             errors: Bucket::default(),
             counters: Counters::default(),
         }

@@ -3,6 +3,7 @@
 use crate::counters::{AnswerKind, Counters, SwitchCounters};
 use crate::fragments::{Datagram, WAIT_MAX};
 use crate::later::{Held, Pending, Stage, WayIn};
+use crate::names::NamesCount;
 use crate::path::{self, Context, Step, Stop};
 use crate::path_mtu::PathMtus;
 use crate::ports::{Port, Ports};
@@ -308,6 +309,13 @@ impl Switch {
     /// How often each Service port was used that is or was known, in order of their names.
     pub fn service_hits(&self) -> Vec<(ServicePortId, ServiceHits)> {
         self.ports.shared.hits.all()
+    }
+
+    /// What pods' DNS answers taught, for rules with domainNames.
+    pub fn names_count(&self) -> NamesCount {
+        let mut count = NamesCount::default();
+        self.ports.iter().for_each(|port| count.add(port.names.count()));
+        count
     }
 
     /// How often each rule and each NetworkPolicy's default deny decided, in order of their names; those that never did are missing.

@@ -14,7 +14,8 @@ use crate::recent::Dropped;
 use crate::{DropReason, PortId};
 use policy::tables::{Direction, Owner, PodIndex, Question, Verdict, VerdictReason};
 use std::net::IpAddr;
-use wire::FlowKey;
+use std::sync::Arc;
+use wire::{FlowKey, Instant};
 
 /// What a flow was when it was judged last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +38,13 @@ pub(crate) struct Allowed {
 type Ruling = Result<Allowed, DropReason>;
 
 /// Whether what is attached to `port` may open a flow of packets `original` to where `reply` comes from: the translated
-/// destination (N08). The node itself is not isolated, and nobody outside is.
+/// destination (N08), by the names that it knew that by when it `opened` it. The node itself is not isolated, and nobody outside is.
 pub(crate) fn outbound(
     cx: &Context<'_>,
     port: &Port,
     shared: &mut Shared,
-    original: &FlowKey,
-    reply: &FlowKey,
+    (original, reply): (&FlowKey, &FlowKey),
+    opened: Instant,
     past: Past,
 ) -> Ruling {
     if port.is_uplink() {
@@ -60,6 +61,7 @@ pub(crate) fn outbound(
         peer: reply.src(),
         flow: reply.reverse(),
         before: Some(*original),
+        names: port.names.of(reply.src(), opened),
         past,
     };
     judge(cx, shared, &case)
@@ -84,6 +86,7 @@ fn before_masquerade(
                 peer: original.src(),
                 flow: original.with_dst(reply.src(), reply.src_port),
                 before: Some(*original),
+                names: &[],
                 past,
             };
             judge(cx, shared, &case)
@@ -106,6 +109,7 @@ pub(crate) fn inbound(cx: &Context<'_>, port: &Port, shared: &mut Shared, origin
         peer: original.src(),
         flow: *original,
         before: None,
+        names: &[],
         past,
     };
     judge(cx, shared, &case)
@@ -127,7 +131,7 @@ pub(crate) fn note_cut(shared: &mut Shared, port: &Port, original: &FlowKey, rep
 }
 
 /// A flow at one of its ends.
-struct Case {
+struct Case<'a> {
     port: PortId,
     direction: Direction,
     /// Whose policies are asked.
@@ -137,14 +141,16 @@ struct Case {
     flow: FlowKey,
     /// The same as they were sent, where this port translates them.
     before: Option<FlowKey>,
+    /// What the pod knows `peer` by.
+    names: &'a [Arc<str>],
     past: Past,
 }
 
-fn judge(cx: &Context<'_>, shared: &mut Shared, case: &Case) -> Ruling {
+fn judge(cx: &Context<'_>, shared: &mut Shared, case: &Case<'_>) -> Ruling {
     let tables = &cx.tables.policy;
-    let Case { direction, pod, flow, .. } = *case;
+    let Case { direction, pod, flow, names, .. } = *case;
     let port = if flow.protocol.has_ports() { flow.dst_port } else { 0 };
-    let question = Question { direction, subject: pod, peer: case.peer, protocol: flow.protocol, port, names: &[] };
+    let question = Question { direction, subject: pod, peer: case.peer, protocol: flow.protocol, port, names };
     let verdict = tables.check(&question);
     let spared = |verdict: &Verdict| verdict.spares_established && matches!(case.past, Past::Live { .. });
     if !verdict.allowed && !spared(&verdict) {
@@ -169,7 +175,7 @@ fn judge(cx: &Context<'_>, shared: &mut Shared, case: &Case) -> Ruling {
     Ok(Allowed { would_deny })
 }
 
-fn count(cx: &Context<'_>, shared: &mut Shared, case: &Case, verdict: &Verdict, outcome: Outcome) {
+fn count(cx: &Context<'_>, shared: &mut Shared, case: &Case<'_>, verdict: &Verdict, outcome: Outcome) {
     match verdict.reason {
         VerdictReason::Rule(rule) => shared.tally.count_rule(&cx.tables.policy, case.direction, rule, outcome),
         VerdictReason::Isolated => shared.tally.count_isolated(case.pod, case.direction, outcome),
@@ -178,7 +184,7 @@ fn count(cx: &Context<'_>, shared: &mut Shared, case: &Case, verdict: &Verdict, 
 }
 
 /// Counts what a rule in dry run would accept; one in force has been counted.
-fn count_rehearsed(cx: &Context<'_>, shared: &mut Shared, case: &Case, rehearsed: &Verdict) {
+fn count_rehearsed(cx: &Context<'_>, shared: &mut Shared, case: &Case<'_>, rehearsed: &Verdict) {
     if let VerdictReason::Rule(rule) = rehearsed.reason
         && cx.tables.policy.policies[rule.policy.0 as usize].dry_run
     {

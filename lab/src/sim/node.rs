@@ -76,6 +76,7 @@ impl Node {
                 service_cidrs: config.network.services.clone(),
                 non_masquerade: Vec::new(),
                 masquerade_all: false,
+                trusted_dns: Vec::new(),
             })
         };
         Node {

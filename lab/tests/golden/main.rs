@@ -67,6 +67,7 @@ fn node1() -> (Switch, Arc<Tables>) {
         service_cidrs: Vec::new(),
         non_masquerade: Vec::new(),
         masquerade_all: false,
+        trusted_dns: Vec::new(),
     });
     let mut local = HashMap::new();
     for (port, (name, v4, v6)) in (1..).zip(PODS) {

@@ -312,6 +312,14 @@ impl Tables {
         sets.iter().any(|(_, set)| !self.rules.set(set).by_name.is_empty())
     }
 
+    /// Whether one of those rules matches `name`, which is in lower case and without a final dot.
+    pub fn reads_name(&self, pod: PodIndex, name: &Arc<str>) -> bool {
+        let selection = self.selection(Direction::FromPod, pod);
+        let sets = selection.map(|selection| selection.in_view(View::REHEARSED)).unwrap_or_default();
+        let names = std::slice::from_ref(name);
+        sets.iter().any(|(_, set)| self.rules.set(set).by_name.find(names).next().is_some())
+    }
+
     /// Equal numbers for pods that no policy in force tells apart by namespace and labels, neither as subjects nor as peers.
     /// Node, addresses and named ports may still differ.
     pub fn alike(&self, pod: PodIndex) -> u32 {

@@ -41,6 +41,7 @@ fn switch() -> Switch {
         service_cidrs: Vec::new(),
         non_masquerade: Vec::new(),
         masquerade_all: false,
+        trusted_dns: Vec::new(),
     })
 }
 

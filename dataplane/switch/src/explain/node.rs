@@ -87,6 +87,7 @@ impl Node {
             service_cidrs: options.service_cidrs.clone(),
             non_masquerade: options.non_masquerade.clone(),
             masquerade_all: options.masquerade_all,
+            trusted_dns: Vec::new(),
         };
         let tables = Arc::new(Tables::new(&entry.name, policy.clone(), attached));
         Node { config, tables, ports, pods }

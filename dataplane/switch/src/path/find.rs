@@ -5,6 +5,7 @@ use super::{Context, Sender, Step, Stop};
 use crate::flows::{Flow, Hit};
 use crate::fragments::NoFlow;
 use crate::later::Stage;
+use crate::names;
 use crate::nat::Role;
 use crate::place::{self, Place};
 use crate::ports::{Port, Ports, Shared};
@@ -240,12 +241,13 @@ pub(super) fn judge_again(
 ) -> Step<Found> {
     let Flow { original, reply, opened_here, service, origin, far: far_before, denied, would_deny, .. } =
         *port.flows.get(hit);
+    let opened = port.flows.get(hit).opened();
     let past = if denied { Past::Cut } else { Past::Live { would_deny } };
     if opened_here && !service::is_still_target(cx, port, &original, &reply, service) {
         if hit.side == Side::Reply {
             // What the backend still says is let through until the client speaks and learns of it, unless policy forbids it.
             if !port.owns(reply.src()) {
-                verdict::outbound(cx, port, shared, &original, &reply, past)?;
+                verdict::outbound(cx, port, shared, (&original, &reply), opened, past)?;
             }
             return Ok(Found::Flow(hit));
         }
@@ -276,11 +278,13 @@ pub(super) fn judge_again(
     let to_itself = port.owns(far_addr);
     let allowed = match opened_here {
         _ if to_itself => Ok(Allowed::default()),
-        true => verdict::outbound(cx, port, shared, &original, &reply, past),
+        true => verdict::outbound(cx, port, shared, (&original, &reply), opened, past),
         false => verdict::inbound(cx, port, shared, &original, past),
     };
+    let teaches = opened_here && names::teaches(cx, port, &reply);
     let flow = port.flows.get_mut(hit);
     flow.far = far;
+    flow.teaches = teaches;
     flow.epoch = cx.epoch;
     flow.denied = allowed.is_err();
     flow.would_deny = allowed?.would_deny;

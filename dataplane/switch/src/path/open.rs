@@ -2,6 +2,7 @@
 
 use super::{Context, Sender, Step, Stop};
 use crate::flows::{Flow, Hit, InsertError};
+use crate::names;
 use crate::nat::{self, Source};
 use crate::place::{self, Place};
 use crate::ports::{Port, Shared};
@@ -49,7 +50,7 @@ pub(super) fn open_outbound(
         };
         if !port.owns(target.addr) {
             let answers = original.with_dst(target.addr, target.port).reverse();
-            allowed = verdict::outbound(cx, port, shared, &original, &answers, Past::None)?;
+            allowed = verdict::outbound(cx, port, shared, (&original, &answers), cx.now, Past::None)?;
         }
         if admit::is_encapsulation(cx, original.protocol, target.addr, target.port) && !port.is_host() {
             return Err(DropReason::PodEncapsulation.into());
@@ -79,6 +80,7 @@ pub(super) fn open_outbound(
     flow.masqueraded = matches!(source, Source::Shared(_));
     flow.far = far;
     flow.leased = leased;
+    flow.teaches = names::teaches(cx, port, &reply);
     flow.would_deny = allowed.would_deny;
     flow.epoch = cx.epoch;
     let hit = insert(cx, port, flow).inspect_err(|_| shared.masquerades.release(&reply))?;

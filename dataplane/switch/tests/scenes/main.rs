@@ -15,6 +15,7 @@ mod frontends;
 mod limits;
 mod masquerade;
 mod masquerade_all;
+mod names;
 mod objects;
 mod outside_errors;
 mod policies;

@@ -10,7 +10,7 @@
 //! dry-run egress client                  that policy judges and decides nothing, until `enforce egress client`
 //! keep egress client                     that policy leaves established flows alone
 //! ```
-//! `masquerade-all` gives whatever goes to a Service a source of the node. Options of a Service: `node-port=N`, `lb=N` (addresses 172.30.0.N and fd00:172:30::N, called `NAME-lb`), `external-ip=IP`,
+//! The name server 10.244.2.11 is trusted. `masquerade-all` gives whatever goes to a Service a source of the node. Options of a Service: `node-port=N`, `lb=N` (addresses 172.30.0.N and fd00:172:30::N, called `NAME-lb`), `external-ip=IP`,
 //! `external=Local`, `internal=Local`, `affinity=SECONDS`, `sources=CIDR,CIDR`, `retry=MS`, `also=PORT:TARGET` (a second port). A
 //! backend may be `NAME/draining` or `NAME/unready`.
 //!
@@ -205,6 +205,7 @@ impl Scene {
                 service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:10:96::/112".parse().unwrap()],
                 non_masquerade: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8:100::/48".parse().unwrap()],
                 masquerade_all: text.contains("masquerade-all"),
+                trusted_dns: vec!["10.244.2.11/32".parse().unwrap()],
             };
             let mut shards: Vec<Switch> = (0..shards).map(|shard| Switch::new(config(shard))).collect();
             shards[0].add_port(PortConfig {
