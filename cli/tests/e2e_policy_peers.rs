@@ -1,5 +1,5 @@
 //! Who a NetworkPolicy lets in and out: the questions of Kubernetes' own policy tests about selectors, address blocks and
-//! several policies at once, asked of nine pods on three nodes by real connections over TCP, UDP and SCTP, IPv4 and IPv6.
+//! several policies at once, asked of nine pods on three nodes by real connections over TCP and UDP, IPv4 and IPv6.
 
 mod support;
 
@@ -10,8 +10,8 @@ const DENY_INGRESS: &str = "{podSelector: {}, policyTypes: [Ingress]}";
 const DENY_EGRESS: &str = "{podSelector: {}, policyTypes: [Egress]}";
 const DENY_BOTH: &str = "{podSelector: {}, policyTypes: [Ingress, Egress]}";
 
-/// One port of every protocol: which ports a policy means is another file's question.
-const PORTS: [&str; 3] = ["TCP/80", "UDP/80", "SCTP/80"];
+/// Which ports and protocols a policy means is another file's question.
+const PORTS: [&str; 2] = ["TCP/80", "UDP/80"];
 
 /// A policy for x/a with one ingress rule for `from` (a YAML flow sequence of peers).
 fn into_a(from: &str) -> Vec<String> {

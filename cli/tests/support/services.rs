@@ -226,6 +226,7 @@ impl Talk {
     /// When the last answer came, once none has come for `quiet`, which is longer than any answer takes.
     pub fn wait_silence(&mut self, quiet: Duration) -> Instant {
         let deadline = Instant::now() + Duration::from_secs(10);
+        self.rest();
         while let Some(left) = (self.last_answer + quiet).checked_duration_since(Instant::now()) {
             assert!(Instant::now() < deadline, "still answered: {:?}", self.seen.last());
             if let Ok(told) = self.events.recv_timeout(left) {
