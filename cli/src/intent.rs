@@ -8,8 +8,9 @@ use crate::output::{self, Failure};
 use control::controller::{self, LabNetwork};
 use policy::cluster::{Cluster, settle};
 use policy::compile::compile;
-use policy::objects::{self, Object, Problem, Severity, Sourced};
+use policy::objects::{self, Object, ObjectRef, Problem, Severity, Sourced};
 use policy::tables::Tables;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What `-f PATH...` means.
@@ -42,6 +43,12 @@ fn complete(paths: &[PathBuf]) -> Result<Completed, Failure> {
         problems.extend(parsed.problems);
     }
     let objects = written.len();
+    let readable: BTreeSet<ObjectRef> = written.iter().map(|sourced| sourced.object.reference()).collect();
+    for problem in &mut problems {
+        if problem.object.as_ref().is_some_and(|object| !readable.contains(object)) {
+            problem.note_absence();
+        }
+    }
     let (desired, twice) = settle(written);
     let filled = controller::fill(&desired, [], &LabNetwork::default());
     add(&mut problems, twice.into_iter().chain(filled.problems));

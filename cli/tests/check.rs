@@ -74,6 +74,87 @@ spec:
     assert_eq!(refused["field"], "spec.ingress[0].from[0].ipBlock.cidr", "{refused:#}");
     assert_eq!((&refused["namespace"], &refused["name"]), (&"shop".into(), &"bad".into()), "{refused:#}");
     assert_eq!(refused["file"], "<stdin>", "{refused:#}");
+    let message = refused["message"].as_str().expect("a message");
+    assert!(message.ends_with("; nothing of it is in force: pods that only it isolates are open"), "{message}");
+}
+
+#[test]
+fn a_cluster_network_policy_is_refused_closed_and_warned_about_by_field() {
+    let policy = |annotations: &str, spec: &str| {
+        format!(
+            "{{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {{name: tenants, annotations: \
+             {{{annotations}}}}}, spec: {{tier: Admin, priority: 10, subject: {{namespaces: {{}}}}, {spec}}}}}"
+        )
+    };
+    let to = |action: &str, peer: &str| policy("", &format!("egress: [{{action: {action}, to: [{peer}]}}]"));
+    let good = to("Deny", "{networks: [10.0.0.0/8]}");
+    assert_eq!(check(&good), (Some(0), serde_json::json!({"files": 1, "objects": 1, "problems": []})));
+    let (code, _) = check(&to("Deny", "{networks: [10.0.0.0/40]}"));
+    assert_eq!(code, Some(1));
+    let refused = problem(&to("Deny", "{networks: [10.0.0.0/40]}"), "refused");
+    assert_eq!(refused["field"], "spec.egress[0].to[0].networks[0]", "{refused:#}");
+    let message = refused["message"].as_str().expect("a message");
+    assert!(message.ends_with("; nothing of it is in force: what it denies is judged without it"), "{message}");
+    assert_eq!(
+        (&refused["kind"], &refused["namespace"], &refused["name"]),
+        (&"ClusterNetworkPolicy".into(), &"".into(), &"tenants".into())
+    );
+    let closed = problem(&to("Deny", "{services: {}}"), "closed");
+    assert_eq!(closed["field"], "spec.egress[0].to[0].services", "{closed:#}");
+    assert_eq!(closed["message"], "unknown field: spec.egress[0] denies everything", "{closed:#}");
+    let warning = problem(&policy("podplane.io/dry-run: 'yes'", ""), "warning");
+    assert_eq!(warning["field"], "metadata.annotations.podplane.io/dry-run", "{warning:#}");
+    let old = "{apiVersion: policy.networking.k8s.io/v1alpha1, kind: AdminNetworkPolicy, metadata: {name: old}}";
+    let message = problem(old, "warning")["message"].to_string();
+    assert!(message.contains("ClusterNetworkPolicy with spec.tier: Admin"), "{message}");
+}
+
+#[test]
+fn w12_every_field_that_cannot_be_enforced_is_listed_with_what_comes_of_it() {
+    let manifests = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: np}
+spec:
+  podSelector: {}
+  ingress: [{from: [{podSelector: {}, serviceAccount: a}], http: {}}, {ports: [{port: 80, flags: [SYN]}]}]
+  egress: [{to: [{fqdn: example.com}, {podSelector: {}}]}]
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: cnp}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {namespaces: {}}
+  ingress: [{action: Accept, from: [{networks: ['::/0']}]}, {action: Deny, from: [{namespaces: {}}], log: true}]
+  egress: [{action: Pass, to: [{services: {}}, {domainNames: [a.b]}], protocols: [{icmp: {}}]}]
+";
+    let (code, findings) = check(manifests);
+    assert_eq!(code, Some(0), "{findings:#}");
+    let problems = findings["problems"].as_array().expect("problems");
+    assert!(problems.iter().all(|problem| problem["severity"] == "closed"), "{findings:#}");
+    let told = |problem: &Value| {
+        let text = |field: &str| problem[field].as_str().unwrap_or_default().to_owned();
+        let (_, effect) = problem["message"].as_str()?.rsplit_once(": ")?;
+        Some(format!("{} {}: {effect}", text("name"), text("field")))
+    };
+    let mut told: Vec<String> = problems.iter().filter_map(told).collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "cnp spec.egress[0].protocols[0].icmp: spec.egress[0] denies everything",
+            "cnp spec.egress[0].to[0].services: spec.egress[0] denies everything",
+            "cnp spec.egress[0].to[1].domainNames: spec.egress[0] denies everything",
+            "cnp spec.ingress[0].from[0].networks: spec.ingress[0] matches nothing",
+            "cnp spec.ingress[1].log: spec.ingress[1] denies everything",
+            "np spec.egress[0].to[0].fqdn: spec.egress[0] matches nothing",
+            "np spec.ingress[0].from[0].serviceAccount: spec.ingress[0] matches nothing",
+            "np spec.ingress[0].http: spec.ingress[0] matches nothing",
+            "np spec.ingress[1].ports[0].flags: spec.ingress[1] matches nothing",
+        ]
+    );
 }
 
 #[test]

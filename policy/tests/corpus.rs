@@ -1,12 +1,13 @@
 //! The parser on arbitrary text, and the replay of the committed fuzz corpus.
 
 use policy::invariants;
+use policy::objects::{Severity, parse};
 use proptest::prelude::*;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Pieces that manifests are made of, and that YAML trips over.
-const PIECES: [&str; 47] = [
+const PIECES: [&str; 54] = [
     "apiVersion: v1\n",
     "apiVersion: networking.k8s.io/v1\n",
     "kind: Pod\n",
@@ -31,6 +32,13 @@ const PIECES: [&str; 47] = [
     "  podSelector: {}\n",
     "  ingress: [{ports: [{port: http, endPort: 3}]}]\n",
     "  egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}], x: 1}]\n",
+    "apiVersion: policy.networking.k8s.io/v1alpha2\n",
+    "kind: ClusterNetworkPolicy\n",
+    "metadata: {name: a, annotations: {podplane.io/closed-rules: 'ingress[0],*', podplane.io/dry-run: x}}\n",
+    "  {tier: Admin, priority: 1, subject: {namespaces: {}}}\n",
+    "  tier: Baseline\n  priority: 1000\n  subject: {pods: {podSelector: {}}}\n",
+    "  ingress: [{action: Deny, from: [{services: {}}, {namespaces: {}}], protocols: [{icmp: {}}]}]\n",
+    "  egress: [{action: Pass, to: [{networks: ['::/0']}, {domainNames: ['*.a.b']}], protocols: [{destinationNamedPort: a}]}]\n",
     "  podCIDRs: [10.0.0.0/24, '::/64']\n",
     "  clusterIPs: [10.96.0.1]\n",
     "  ports: [{port: 80}]\n",
@@ -72,9 +80,34 @@ proptest! {
     }
 }
 
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/objects_parse")
+}
+
+#[test]
+fn the_corpus_has_policies_of_every_fate() {
+    let fates = [
+        ("cluster_network_policy.yaml", 2, None),
+        ("cluster_network_policy_closed.yaml", 3, Some(Severity::Closed)),
+        ("cluster_network_policy_refused.yaml", 0, Some(Severity::Refused)),
+        ("policy_with_everything.yaml", 1, Some(Severity::Closed)),
+    ];
+    for (file, objects, worst) in fates {
+        let text = fs::read_to_string(corpus().join(file)).expect("the file is committed");
+        let parsed = parse(file, &text);
+        assert_eq!(parsed.objects.len(), objects, "{file}: {:?}", parsed.problems);
+        assert_eq!(
+            parsed.problems.iter().map(|problem| problem.severity).max(),
+            worst,
+            "{file}: {:?}",
+            parsed.problems
+        );
+    }
+}
+
 #[test]
 fn the_corpus_of_objects_parse_holds() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/objects_parse");
+    let dir = corpus();
     let mut replayed = 0;
     for entry in fs::read_dir(&dir).expect("the corpus is committed") {
         let bytes = fs::read(entry.expect("the corpus can be listed").path()).expect("a corpus file can be read");

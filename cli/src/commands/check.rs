@@ -4,20 +4,38 @@ use crate::intent;
 use crate::manifests::ManifestArgs;
 use crate::output::{self, Answer, Context, Failure};
 use clap::Args;
-use policy::objects::{Problem, Severity};
+use policy::objects::{Kind, Problem, Severity};
 use serde::Serialize;
 use std::fmt::Write;
 
 /// Arguments of `podplane check`.
 #[derive(Args)]
-#[command(after_help = "Examples:
-  podplane check -f manifests/
-  kubectl get all,networkpolicy -A -o yaml | podplane check -f -
-
-Exit codes: 0 nothing is refused, 1 an object is refused, 2 a file cannot be read or parsed.")]
+#[command(after_help = after_help())]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     manifests: ManifestArgs,
+}
+
+/// Examples, exit codes, and the kinds as the parser knows them.
+fn after_help() -> String {
+    let kinds: String = Kind::ALL.iter().map(|kind| format!("  {kind} ({})\n", kind.api_version())).collect();
+    format!(
+        "\
+Examples:
+  podplane check -f manifests/
+  kubectl get all,networkpolicy,clusternetworkpolicy -A -o yaml | podplane check -f -
+
+Problems:
+  warning     the object is in force as written, or is of a kind that podplane does not use
+  closed      a policy is in force, but a rule of it holds a field that is not understood: it lets nothing through
+  refused     the object is not in force; the message says what is instead
+  unreadable  the document is neither YAML nor JSON
+
+Exit codes: 0 nothing is refused, 1 an object is refused, 2 a file cannot be read or parsed.
+
+Kinds:
+{kinds}"
+    )
 }
 
 /// What was found.

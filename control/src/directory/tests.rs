@@ -57,7 +57,8 @@ impl Bench {
     /// Names of all objects in force, in order.
     fn names(&self) -> Vec<String> {
         let cluster = self.definitions.cluster();
-        let keys = cluster.namespaces.keys().chain(cluster.network_policies.keys());
+        let policies = cluster.network_policies.keys().chain(cluster.cluster_network_policies.keys());
+        let keys = cluster.namespaces.keys().chain(policies);
         let mut names: Vec<String> = keys.map(|(_, name)| name.to_string()).collect();
         names.sort();
         names
@@ -164,6 +165,64 @@ fn the_last_good_form_of_a_refused_object_stays() {
     let refused = bench.until(|_, generation| !generation.problems.is_empty());
     assert_eq!(bench.names(), ["a", "p"]);
     assert!(refused.problems[0].field.contains("cidr"), "{:?}", refused.problems);
+}
+
+/// A ClusterNetworkPolicy that denies everything to `to`.
+fn cluster_policy(name: &str, to: &str) -> String {
+    format!(
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{tier: \
+         Admin, priority: 1, subject: {{namespaces: {{}}}}, egress: [{{action: Deny, to: [{to}]}}]}}\n"
+    )
+}
+
+#[test]
+fn a_policy_that_becomes_invalid_stays_in_force_as_it_was_and_the_problem_says_so() {
+    let good = [policy("np", "10.0.0.0/8"), cluster_policy("cnp", "{namespaces: {}}")].join("---\n");
+    let (mut bench, first) = Bench::with(&[("a.yaml", &good)]);
+    assert_eq!(first.problems, []);
+    let in_force = |bench: &Bench| {
+        let cluster = bench.definitions.cluster();
+        let np = cluster.network_policies.values().map(|policy| policy.object.clone()).next();
+        let cnp = cluster.cluster_network_policies.values().map(|policy| policy.object.clone()).next();
+        (np.unwrap(), cnp.unwrap())
+    };
+    let before = in_force(&bench);
+    let mistakes = [
+        good.replace("10.0.0.0/8", "10.0.0.5/8").replace("Admin", "Middle"),
+        good.replace("[{ipBlock: {cidr: 10.0.0.0/8}}]", "any").replace("{namespaces: {}}]", "{}]"),
+        good.replace("networking.k8s.io/v1\n", "networking.k8s.io/v2\n").replace("v1alpha2", "v1alpha1"),
+        good.replace("apiVersion: networking.k8s.io/v1\n", "")
+            .replace("apiVersion: policy.networking.k8s.io/v1alpha2\n", ""),
+    ];
+    for (number, mistake) in mistakes.iter().enumerate() {
+        bench.put("a.yaml", mistake);
+        let seen = bench.until(|_, _| true);
+        let texts: Vec<String> = seen.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 2, "{number}: {texts:?}");
+        for (text, object) in texts.iter().zip(["NetworkPolicy default/np", "ClusterNetworkPolicy cnp"]) {
+            assert!(text.contains(object), "{number}: {text}");
+            assert!(text.ends_with("; its last good form stays in force"), "{number}: {text}");
+        }
+        assert_eq!(in_force(&bench), before, "{number}");
+    }
+    bench.put("a.yaml", &good);
+    assert_eq!(bench.until(|_, _| true).problems, []);
+}
+
+#[test]
+fn of_a_policy_that_was_never_valid_nothing_is_in_force_and_the_problem_says_what_is_open() {
+    let bad = [policy("np", "10.0.0.0/99"), cluster_policy("cnp", "{}"), namespace("a")].join("---\n");
+    let (bench, first) = Bench::with(&[("a.yaml", &bad)]);
+    assert_eq!(bench.names(), ["a"]);
+    let texts: Vec<String> = first.problems.iter().map(ToString::to_string).collect();
+    let ends = [
+        "nothing of it is in force: pods that only it isolates are open",
+        "nothing of it is in force: what it denies is judged without it",
+    ];
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    for (text, end) in texts.iter().zip(ends) {
+        assert!(text.ends_with(end), "{text}");
+    }
 }
 
 #[test]

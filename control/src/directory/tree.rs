@@ -244,6 +244,8 @@ fn parse(path: &Path, text: io::Result<String>, last: &[u128]) -> (Option<Vec<De
             if present.insert(name) {
                 objects.extend(Definition::kept(reference));
             }
+        } else if !present.contains(&name) {
+            problem.note_absence();
         }
     }
     (Some(objects), problems)

@@ -155,14 +155,25 @@ fn group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
+/// How the object is named, as far as it says; without a namespace it is in `default`, if it is of a kind that has one.
 fn reference(fields: &Map<String, Value>) -> ObjectRef {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let metadata = fields.get("metadata");
-    ObjectRef {
+    let mut reference = ObjectRef {
         kind: fields.get("kind").and_then(Value::as_str).unwrap_or("object").to_owned(),
         namespace: text(metadata.and_then(|metadata| metadata.get("namespace"))),
         name: text(metadata.and_then(|metadata| metadata.get("name"))),
+    };
+    // A mistake in the version does not make it another object.
+    let kind = Kind::find(&reference.kind).filter(|kind| match fields.get("apiVersion").and_then(Value::as_str) {
+        Some(api_version) => group(api_version) == group(kind.api_version()) || kind.accepts(api_version),
+        None => true,
+    });
+    let is_named = !reference.name.is_empty();
+    if is_named && reference.namespace.is_empty() && kind.is_some_and(Kind::is_namespaced) {
+        reference.namespace = "default".into();
     }
+    reference
 }
 
 fn describe(value: &Value) -> &'static str {

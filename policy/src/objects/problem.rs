@@ -1,6 +1,6 @@
 //! What is wrong with a source, told so that a person finds the line: file, document, object, field, reason.
 
-use super::object::{ObjectRef, Source};
+use super::object::{Kind, ObjectRef, Source};
 use std::fmt;
 use std::sync::Arc;
 
@@ -91,6 +91,21 @@ impl Problem {
             message: message.into(),
             severity,
         }
+    }
+}
+
+impl Problem {
+    /// Says in the message what holds without a refused policy of which no earlier form is in force. Other problems stay as
+    /// they are.
+    pub fn note_absence(&mut self) {
+        let kind = self.object.as_ref().and_then(|object| Kind::find(&object.kind));
+        let opened = match kind.filter(|_| self.severity == Severity::Refused) {
+            Some(Kind::NetworkPolicy) => "pods that only it isolates are open",
+            Some(Kind::ClusterNetworkPolicy) => "what it denies is judged without it",
+            _ => return,
+        };
+        self.message.push_str("; nothing of it is in force: ");
+        self.message.push_str(opened);
     }
 }
 

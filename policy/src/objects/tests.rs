@@ -32,7 +32,7 @@ fn an_old_version_of_a_known_kind_is_refused_with_the_one_to_use() {
     let text = "apiVersion: apps/v1beta1\nkind: Deployment\nmetadata: {name: d}\n";
     assert_eq!(
         problems(text),
-        ["f.yaml: Deployment d: apiVersion: \"apps/v1beta1\" is not supported, use \"apps/v1\""]
+        ["f.yaml: Deployment default/d: apiVersion: \"apps/v1beta1\" is not supported, use \"apps/v1\""]
     );
 }
 

@@ -226,14 +226,22 @@ fn a_closed_deny_says_that_it_denies_everything() {
 fn all_kinds_of_peers_and_ports_have_words() {
     let rules = "egress: [{action: Deny, to: [{networks: [192.0.2.0/24, 'fd00::/8']}, {nodes: {matchLabels: {role: infra}}}, {nodes: {}}, \
                  {namespaces: {matchLabels: {team: a}}}, {pods: {namespaceSelector: {}, podSelector: {}}}], protocols: [{udp: \
-                 {destinationPort: {number: 53}}}, {sctp: {destinationPort: {range: {start: 7, end: 9}}}}, {destinationNamedPort: sql}]}]";
+                 {destinationPort: {number: 53}}}, {sctp: {destinationPort: {range: {start: 7, end: 9}}}}]}]";
     let bench = Bench::new(&[cluster("guard", "Admin", rules)]);
     let question = bench.question(Direction::FromPod, "203.0.113.9", Protocol::ICMP, 0);
     assert_eq!(
         tiers(&bench.judge(&question))[0].2,
         "guard spec.egress[0].to: 203.0.113.9, an address of no pod or node, is not in [networks 192.0.2.0/24, fd00::/8, nodes with \
          role=infra, all nodes, all pods in namespaces with team=a, all pods in namespaces with any labels]; .protocols: ICMP, which \
-         has no ports, is not in [UDP 53, SCTP 7-9, sql (no port of the receiver)]"
+         has no ports, is not in [UDP 53, SCTP 7-9]"
+    );
+    let named = "egress: [{action: Deny, to: [{namespaces: {}}], protocols: [{destinationNamedPort: sql}]}]";
+    let bench_of_named = Bench::new(&[cluster("guard", "Admin", named)]);
+    let told = bench_of_named.judge(&question);
+    let told = tiers(&told)[0].2;
+    assert!(
+        told.ends_with("; .protocols: ICMP, which has no ports, is not in [sql (no port of the receiver)]"),
+        "{told}"
     );
     let rules = rules.replace("{nodes: {}}, ", "").replace("networks: [192.0.2.0/24", "networks: [192.0.3.0/24");
     let bench = Bench::new(&[cluster("guard", "Admin", &rules)]);

@@ -196,6 +196,12 @@ fn what_the_api_server_takes_is_taken() {
 }
 
 #[test]
+fn n16_a_peer_with_no_known_field_closes_its_rule_and_the_policy_still_isolates() {
+    let text = "{podSelector: {}, egress: [{to: [{fqdn: example.com}, {podSelector: {}}]}, {}]}";
+    assert_eq!(spec(text), ["spec.egress[0].to[0].fqdn: unknown field: spec.egress[0] matches nothing"]);
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let text = "{podSelector: {matchLabels: {a: -b}}, ingress: [{from: [{}], ports: [{port: 0}, {port: 1, protocol: X}]}], policyTypes: [x]}";
     let fields: Vec<String> = spec(text).iter().map(|text| text.split(": ").next().unwrap().to_owned()).collect();

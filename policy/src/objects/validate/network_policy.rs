@@ -2,6 +2,7 @@
 
 use super::selector::validate_selector;
 use super::{Findings, at, cidr, name, one_of, port_number, protocol};
+use crate::objects::closed_rules;
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -10,15 +11,16 @@ pub(super) fn validate_policy(policy: &NetworkPolicy, out: &mut Findings) {
     if let Some(selector) = &spec.pod_selector {
         validate_selector("spec.podSelector", selector, out);
     }
+    let is_closed = closed_rules(&policy.metadata);
     for (index, rule) in spec.ingress.iter().flatten().enumerate() {
         let field = at("spec.ingress", index);
         validate_ports(&field, rule.ports.as_deref(), out);
-        validate_peers(&format!("{field}.from"), rule.from.as_deref(), out);
+        validate_peers(&format!("{field}.from"), rule.from.as_deref(), is_closed("ingress", index), out);
     }
     for (index, rule) in spec.egress.iter().flatten().enumerate() {
         let field = at("spec.egress", index);
         validate_ports(&field, rule.ports.as_deref(), out);
-        validate_peers(&format!("{field}.to"), rule.to.as_deref(), out);
+        validate_peers(&format!("{field}.to"), rule.to.as_deref(), is_closed("egress", index), out);
     }
     let types = spec.policy_types.as_deref().unwrap_or_default();
     if types.len() > 2 {
@@ -56,7 +58,7 @@ fn validate_ports(rule: &str, ports: Option<&[NetworkPolicyPort]>, out: &mut Fin
     }
 }
 
-fn validate_peers(list: &str, peers: Option<&[NetworkPolicyPeer]>, out: &mut Findings) {
+fn validate_peers(list: &str, peers: Option<&[NetworkPolicyPeer]>, is_closed: bool, out: &mut Findings) {
     for (index, peer) in peers.unwrap_or_default().iter().enumerate() {
         let field = at(list, index);
         if let Some(selector) = &peer.pod_selector {
@@ -67,7 +69,8 @@ fn validate_peers(list: &str, peers: Option<&[NetworkPolicyPeer]>, out: &mut Fin
         }
         let selects = peer.pod_selector.is_some() || peer.namespace_selector.is_some();
         match &peer.ip_block {
-            None if !selects => out.add(field, "a peer needs podSelector, namespaceSelector or ipBlock"),
+            // In a closed rule, what it has may be what is not understood.
+            None if !selects && !is_closed => out.add(field, "a peer needs podSelector, namespaceSelector or ipBlock"),
             None => {}
             Some(block) if selects => {
                 validate_block(&format!("{field}.ipBlock"), block, out);
