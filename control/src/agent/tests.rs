@@ -141,7 +141,33 @@ fn pods_are_attached_judged_listed_and_detached() {
         let flows = bench.client.flows().unwrap();
         assert!(flows.iter().any(|flow| flow.from.owner.as_deref() == Some("default/closed")), "{flows:?}");
         let drops = bench.client.drops().unwrap();
-        assert!(drops.iter().any(|drop| drop.reason.contains("policy") || drop.reason.contains("denied")), "{drops:?}");
+        let denied = drops.iter().find(|drop| drop.reason == "denied-by-ingress-policy").expect("a drop");
+        assert!(denied.count > 0, "{drops:?}");
+        let [v6, v4] = &denied.recent[..] else { panic!("one record per address: {denied:?}") };
+        for (record, address) in [(v4, &closed.addresses[0]), (v6, &closed.addresses[1])] {
+            assert_eq!(
+                (record.owner.as_deref(), record.direction.as_deref()),
+                (Some("default/closed"), Some("ingress"))
+            );
+            assert_eq!(record.from.as_ref().and_then(|end| end.owner.as_deref()), Some("default/open"));
+            assert_eq!(record.to.as_ref().map(|end| end.address), Some(*address));
+            assert!(
+                record.why.starts_with(
+                    "ingress policy of default/closed denies it (dropped, not refused): default/closed spec."
+                ),
+                "{}",
+                record.why
+            );
+            assert!(record.first_unix_ms <= record.last_unix_ms && !record.dry_run, "{record:?}");
+        }
+        let since = |unix_ms| bench.client.drops_since(unix_ms).unwrap().into_iter().flat_map(|drop| drop.recent);
+        assert!(since(v6.last_unix_ms.saturating_sub(1_000)).any(|record| record.is_same(v6)));
+        assert_eq!(since(v6.last_unix_ms + 60_000).count(), 0);
+
+        let policies = bench.client.policies().unwrap();
+        let [policy] = &policies[..] else { panic!("{policies:?}") };
+        assert_eq!((policy.kind.as_str(), policy.name.as_str(), policy.pods), ("NetworkPolicy", "closed", 1));
+        assert_eq!((policy.default_denied, policy.rules.len()), (denied.count, 0));
 
         let ports = bench.client.ports().unwrap();
         let names: Vec<&str> = ports.iter().map(|port| port.container_id.as_str()).collect();

@@ -5,7 +5,7 @@ use super::{direction_text, endpoint};
 use crate::agent::Agent;
 use crate::api::{ApiError, Drop, RecentDrop};
 use node::PortInfo;
-use policy::explain::judge;
+use policy::explain::{denial_text, would_deny_text};
 use policy::tables::{Owner, PodIndex, Question, Tables};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -107,14 +107,10 @@ impl View<'_> {
             port: asked.port,
             names: &[],
         };
-        let denied_still = match seen.dry_run {
-            true => self.tables.rehearse(&question).is_some_and(|verdict| !verdict.allowed),
-            false => !self.tables.check(&question).allowed,
-        };
-        match denied_still {
-            true => judge(self.tables, &question).rule.unwrap_or_else(|| seen.reason.explanation().to_owned()),
-            false if seen.dry_run => NOT_DENIED_SINCE.to_owned(),
-            false => ALLOWED_SINCE.to_owned(),
+        match seen.dry_run {
+            true => would_deny_text(self.tables, &question).unwrap_or_else(|| NOT_DENIED_SINCE.to_owned()),
+            false if self.tables.check(&question).allowed => ALLOWED_SINCE.to_owned(),
+            false => denial_text(self.tables, &question),
         }
     }
 
