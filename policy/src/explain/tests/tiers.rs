@@ -3,7 +3,7 @@
 use super::super::*;
 use super::{CLUSTER, compile_all};
 use crate::cluster::Cluster;
-use crate::objects::parse;
+use crate::objects::{Problem, Severity, parse};
 use std::sync::Arc;
 use wire::Protocol;
 
@@ -35,6 +35,8 @@ impl Bench {
     #[track_caller]
     fn new(policies: &[String]) -> Bench {
         let parsed = parse("test.yaml", &format!("{CLUSTER}{}", policies.concat()));
+        let refused = parsed.problems.iter().filter(|problem| problem.severity > Severity::Closed);
+        assert_eq!(refused.collect::<Vec<_>>(), Vec::<&Problem>::new());
         let (cluster, problems) = Cluster::from_objects(parsed.objects);
         assert_eq!(problems, vec![]);
         Bench { tables: compile_all(&cluster) }
@@ -224,31 +226,37 @@ fn a_closed_deny_says_that_it_denies_everything() {
 
 #[test]
 fn all_kinds_of_peers_and_ports_have_words() {
-    let rules = "egress: [{action: Deny, to: [{networks: [192.0.2.0/24, 'fd00::/8']}, {nodes: {matchLabels: {role: infra}}}, {nodes: {}}, \
-                 {namespaces: {matchLabels: {team: a}}}, {pods: {namespaceSelector: {}, podSelector: {}}}], protocols: [{udp: \
-                 {destinationPort: {number: 53}}}, {sctp: {destinationPort: {range: {start: 7, end: 9}}}}]}]";
-    let bench = Bench::new(&[cluster("guard", "Admin", rules)]);
-    let question = bench.question(Direction::FromPod, "203.0.113.9", Protocol::ICMP, 0);
+    let rule = |to: &str, protocols: &str| {
+        let rule = format!("egress: [{{action: Deny, to: [{to}], protocols: [{protocols}]}}]");
+        Bench::new(&[cluster("guard", "Admin", &rule)])
+    };
+    let nearest = |bench: &Bench, peer, protocol, port| {
+        let reasoned = bench.judge(&bench.question(Direction::FromPod, peer, protocol, port));
+        tiers(&reasoned)[0].2.to_owned()
+    };
+    let bench = rule(
+        "{networks: [192.0.2.0/24, 'fd00::/8']}, {nodes: {matchLabels: {role: infra}}}, {nodes: {}}",
+        "{udp: {destinationPort: {number: 53}}}, {sctp: {destinationPort: {range: {start: 7, end: 9}}}}",
+    );
     assert_eq!(
-        tiers(&bench.judge(&question))[0].2,
+        nearest(&bench, "203.0.113.9", Protocol::ICMP, 0),
         "guard spec.egress[0].to: 203.0.113.9, an address of no pod or node, is not in [networks 192.0.2.0/24, fd00::/8, nodes with \
-         role=infra, all nodes, all pods in namespaces with team=a, all pods in namespaces with any labels]; .protocols: ICMP, which \
-         has no ports, is not in [UDP 53, SCTP 7-9]"
+         role=infra, all nodes]; .protocols: ICMP, which has no ports, is not in [UDP 53, SCTP 7-9]"
     );
-    let named = "egress: [{action: Deny, to: [{namespaces: {}}], protocols: [{destinationNamedPort: sql}]}]";
-    let bench_of_named = Bench::new(&[cluster("guard", "Admin", named)]);
-    let told = bench_of_named.judge(&question);
-    let told = tiers(&told)[0].2;
-    assert!(
-        told.ends_with("; .protocols: ICMP, which has no ports, is not in [sql (no port of the receiver)]"),
-        "{told}"
+    let bench = rule(
+        "{namespaces: {matchLabels: {team: a}}}, {pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: x}}}}",
+        "{destinationNamedPort: sql}",
     );
-    let rules = rules.replace("{nodes: {}}, ", "").replace("networks: [192.0.2.0/24", "networks: [192.0.3.0/24");
-    let bench = Bench::new(&[cluster("guard", "Admin", &rules)]);
-    let question = bench.question(Direction::FromPod, "172.30.0.11", Protocol::UDP, 53);
-    let told = bench.judge(&question);
-    let told = tiers(&told)[0].2.to_owned();
-    assert!(told.starts_with("guard spec.egress[0].to: node node1 (172.30.0.11) is not in ["), "{told}");
+    assert_eq!(
+        nearest(&bench, "172.30.0.11", Protocol::UDP, 53),
+        "guard spec.egress[0].to: node node1 (172.30.0.11) is not in [all pods in namespaces with team=a, pods with app=x in namespaces \
+         with any labels]; .protocols: UDP 53 is not in [sql (no port of the receiver)]"
+    );
+    // The receiver has the port, and for ingress that is the pod itself.
+    let rule = "ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{destinationNamedPort: sql}]}]";
+    let bench = Bench::new(&[cluster("guard", "Admin", rule)]);
+    let told = bench.judge(&bench.ingress(80));
+    assert_eq!(tiers(&told)[0].2, "guard spec.ingress[0].protocols: TCP 80 is not in [sql (TCP 5432)]");
 }
 
 #[test]
