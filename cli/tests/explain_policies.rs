@@ -187,6 +187,15 @@ fn drops(lab: &Lab, node: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)))
 }
 
+/// What is recorded of drops, real and of a dry run, on a node: their reasons and why.
+fn recorded(lab: &Lab, node: &str) -> Vec<(String, bool, String)> {
+    let drops = drops(lab, node);
+    let records =
+        drops.as_array().expect("a list").iter().flat_map(|drop| drop["recent"].as_array().expect("records").clone());
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    records.map(|record| (text(&record["reason"]), record["dry_run"] == true, text(&record["why"]))).collect()
+}
+
 /// Where `explain` says that policy drops it, and for which reason.
 fn told_drop(told: &Value) -> Option<(String, String)> {
     let steps = told["steps"].as_array()?;
@@ -227,9 +236,24 @@ fn what_is_explained_of_policies_is_what_happens_and_is_counted_there() {
         if counted.is_none() {
             problems.push(format!("counted are {:?}, not {wanted:?}", more(&denied(&lab))));
         }
+        // The record of the drop says what explain says.
+        for (node, cause) in wanted {
+            let record = (cause, false, reason.to_owned());
+            let records = recorded(&lab, &node);
+            if !records.contains(&record) {
+                problems.push(format!("{node} has no such record: {records:?}"));
+            }
+        }
         if !problems.is_empty() {
             wrong.push(format!("{from} -> {to} ({protocol}), {outcome}: {}\n  {told}\n  {seen}", problems.join("; ")));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // So does that of a dry run.
+    let told = explained(&lab, ("e2e/client", "e2e/tried:8080", "tcp"));
+    let reason = told["reason"].as_str().expect("a reason");
+    let dry_run =
+        |(_, dry_run, why): &(String, bool, String)| *dry_run && !why.is_empty() && reason.ends_with(why.as_str());
+    let records = recorded(&lab, "node2");
+    assert!(reason.contains("would deny it") && records.iter().any(dry_run), "{reason}\n{records:?}");
 }
