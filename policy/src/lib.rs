@@ -8,12 +8,17 @@
 
 pub mod cluster;
 pub mod compile;
+mod conversation;
+pub mod diff;
 pub mod explain;
 pub mod invariants;
+pub mod lint;
 mod maglev;
 pub mod matrix;
 pub mod objects;
+mod partition;
 mod rules;
 pub mod selector;
 mod stable_hash;
 pub mod tables;
+pub mod workloads;

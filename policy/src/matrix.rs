@@ -1,9 +1,12 @@
 //! Who may talk to whom: every pod to every pod, as the compiled tables judge it. No packet is sent.
 //!
 //! A connection is allowed when the policies at both its ends allow it, as on the wire. What is not judged: whether
-//! something listens there, and whether nodes reach each other.
+//! something listens there, and whether nodes reach each other. [`expect`] compares it with what somebody expects.
 
-use crate::tables::{Direction, PodEntry, Question, Tables};
+pub mod expect;
+
+use crate::conversation::{Conversation, End};
+use crate::tables::{PodEntry, Tables};
 use serde::{Serialize, Serializer};
 use std::net::IpAddr;
 use wire::Protocol;
@@ -64,18 +67,21 @@ pub fn matrix(tables: &Tables, ports: &[(Protocol, u16)], family: Option<Family>
         for (server_name, (to, server)) in pods.iter().zip(tables.pods()) {
             let Some((source, target)) = common_addresses(tables, client, server, family) else { continue };
             for (protocol, port) in server_ports(server, ports) {
-                let check = |direction, subject, peer| {
-                    tables.check(&Question { direction, subject, peer, protocol, port, names: &[] }).allowed
-                };
-                let leaves = check(Direction::FromPod, from, target);
-                let arrives = check(Direction::ToPod, to, source);
-                let outcome = if leaves && arrives { Outcome::Allow } else { Outcome::Deny };
+                let ends = [(source, from), (target, to)].map(|(addr, pod)| End { addr, pod: Some(pod) });
+                let flow = Conversation { tables, from: ends[0], to: ends[1], protocol, port, names: &[] };
+                let outcome = Outcome::of(&flow);
                 let (from, to) = (client_name.clone(), server_name.clone());
                 results.push(Cell { from, to, protocol, port, outcome });
             }
         }
     }
     Matrix { pods, results }
+}
+
+impl Outcome {
+    fn of(flow: &Conversation<'_>) -> Outcome {
+        if flow.is_allowed() { Outcome::Allow } else { Outcome::Deny }
+    }
 }
 
 fn server_ports(server: &PodEntry, asked: &[(Protocol, u16)]) -> Vec<(Protocol, u16)> {
@@ -109,7 +115,7 @@ fn common_addresses(
 }
 
 /// A pod of the host network that does not list its addresses has those of its node.
-fn addresses<'a>(tables: &'a Tables, pod: &'a PodEntry) -> &'a [IpAddr] {
+pub(crate) fn addresses<'a>(tables: &'a Tables, pod: &'a PodEntry) -> &'a [IpAddr] {
     match pod.node {
         Some(node) if pod.host_network && pod.addresses.is_empty() => &tables.node(node).addresses,
         _ => &pod.addresses,

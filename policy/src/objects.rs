@@ -12,7 +12,7 @@ mod annotations;
 mod closing;
 pub mod cluster_network_policy;
 mod decode;
-mod document;
+pub(crate) mod document;
 mod object;
 mod pool;
 mod problem;
