@@ -3,7 +3,7 @@
 //! What the manifests state is taken as it is; what is missing (nodes, addresses, the pods of a Deployment, EndpointSlices) is
 //! filled in. Each step tells its own problems; the objects that it refuses take no part in the next one.
 
-use crate::manifests;
+use crate::manifests::{self, Source};
 use crate::output::{self, Failure};
 use control::controller::{self, LabNetwork};
 use policy::cluster::{Cluster, settle};
@@ -21,23 +21,53 @@ pub(crate) struct Intent {
     pub(crate) objects: usize,
     /// What is wrong, in the order of the files, then between objects.
     pub(crate) problems: Vec<Problem>,
+    /// The objects in force, with what was filled in.
+    pub(crate) filled: Vec<Sourced<Object>>,
     /// The compiled form.
     pub(crate) tables: Tables,
 }
 
+impl Intent {
+    /// Text that cannot be parsed is bad input.
+    pub(crate) fn refuse_unreadable(&self) -> Result<(), Failure> {
+        refuse_unreadable(&self.problems)
+    }
+
+    /// Tells what is wrong on two sides and does not keep a command from answering; what both share is told once.
+    pub(crate) fn warn_of_both(old: &Intent, new: &Intent) {
+        let (shared, old_alone): (Vec<_>, Vec<_>) =
+            old.problems.iter().cloned().partition(|problem| new.problems.contains(problem));
+        let new_alone: Vec<_> = new.problems.iter().filter(|problem| !shared.contains(problem)).cloned().collect();
+        warn_with("", &shared);
+        warn_with("OLD: ", &old_alone);
+        warn_with("NEW: ", &new_alone);
+    }
+
+    /// After an answer that was given without the objects that are refused: that they are missing is bad input.
+    pub(crate) fn must_be_complete(&self) -> Result<(), Failure> {
+        match self.problems.iter().filter(|problem| problem.severity == Severity::Refused).count() {
+            0 => Ok(()),
+            1 => {
+                Err(Failure::BadInput("the answer leaves out what is refused (see the warning): correct it".to_owned()))
+            }
+            many => Err(Failure::BadInput(format!(
+                "the answer leaves out what is refused (see the {many} warnings): correct it"
+            ))),
+        }
+    }
+}
+
 /// Manifests, put together and completed.
 struct Completed {
-    files: usize,
     objects: usize,
     filled: Vec<Sourced<Object>>,
     problems: Vec<Problem>,
 }
 
-fn complete(paths: &[PathBuf]) -> Result<Completed, Failure> {
-    let sources = manifests::read(paths)?;
+fn complete(sources: &[Source], previous: &[Sourced<Object>]) -> Completed {
     let mut written = Vec::new();
     let mut problems = Vec::new();
-    for source in &sources {
+    for source in sources {
         let parsed = objects::parse(&source.name, &source.text);
         written.extend(parsed.objects);
         problems.extend(parsed.problems);
@@ -50,9 +80,9 @@ fn complete(paths: &[PathBuf]) -> Result<Completed, Failure> {
         }
     }
     let (desired, twice) = settle(written);
-    let filled = controller::fill(&desired, [], &LabNetwork::default());
+    let filled = controller::fill(&desired, previous, &LabNetwork::default());
     add(&mut problems, twice.into_iter().chain(filled.problems));
-    Ok(Completed { files: sources.len(), objects, filled: filled.objects, problems })
+    Completed { objects, filled: filled.objects, problems }
 }
 
 fn add(problems: &mut Vec<Problem>, more: impl IntoIterator<Item = Problem>) {
@@ -65,11 +95,16 @@ fn add(problems: &mut Vec<Problem>, more: impl IntoIterator<Item = Problem>) {
 
 /// Reads the manifests that `paths` name. Text that cannot be parsed is among the problems.
 pub(crate) fn load(paths: &[PathBuf]) -> Result<Intent, Failure> {
-    let Completed { files, objects, filled, mut problems } = complete(paths)?;
-    let (cluster, conflicts) = Cluster::from_objects(filled);
+    of_sources(&manifests::read(paths)?, &[])
+}
+
+/// The same of texts. What is filled in is as in `previous`, where that has it.
+pub(crate) fn of_sources(sources: &[Source], previous: &[Sourced<Object>]) -> Result<Intent, Failure> {
+    let Completed { objects, filled, mut problems } = complete(sources, previous);
+    let (cluster, conflicts) = Cluster::from_objects(filled.iter().cloned());
     let (tables, refused) = compile(&cluster, 1);
     add(&mut problems, conflicts.into_iter().chain(refused));
-    Ok(Intent { files, objects, problems, tables })
+    Ok(Intent { files: sources.len(), objects, problems, filled, tables })
 }
 
 /// The same for a command that answers from the tables: text that cannot be parsed is bad input, everything else that is
@@ -83,7 +118,7 @@ pub(crate) fn load_to_answer(paths: &[PathBuf]) -> Result<Intent, Failure> {
 
 /// The completed objects for a command that compiles them itself.
 pub(crate) fn fill_to_answer(paths: &[PathBuf]) -> Result<Vec<Sourced<Object>>, Failure> {
-    let completed = complete(paths)?;
+    let completed = complete(&manifests::read(paths)?, &[]);
     refuse_unreadable(&completed.problems)?;
     warn_of(&completed.problems);
     Ok(completed.filled)
@@ -117,10 +152,14 @@ fn refuse_unreadable(problems: &[Problem]) -> Result<(), Failure> {
 
 /// Tells what is wrong and does not keep the command from answering.
 pub(crate) fn warn_of(problems: &[Problem]) {
+    warn_with("", problems);
+}
+
+fn warn_with(side: &str, problems: &[Problem]) {
     for problem in problems {
         match problem.severity {
-            Severity::Refused => output::warn(&format!("refused, and left out of the answer: {problem}")),
-            _ => output::warn(&problem.to_string()),
+            Severity::Refused => output::warn(&format!("{side}refused, and left out of the answer: {problem}")),
+            _ => output::warn(&format!("{side}{problem}")),
         }
     }
 }

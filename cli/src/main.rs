@@ -7,6 +7,7 @@
 mod commands;
 mod grid;
 mod intent;
+mod junit;
 mod manifests;
 mod output;
 
@@ -29,7 +30,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 bad usage or bad input.";
 #[derive(Parser)]
 #[command(name = "podplane", version, after_help = EXAMPLES, arg_required_else_help = true)]
 struct Cli {
-    /// Output for people (text) or for programs (json)
+    /// Output for people (text), for programs (json), or for CI (junit: `policy matrix --expect` only)
     #[arg(short, long, global = true, value_enum, default_value_t = OutputFormat::Text, value_name = "FORMAT")]
     output: OutputFormat,
 

@@ -52,6 +52,11 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     Ok(sources)
 }
 
+/// Reads one file, or standard input if `path` is `-`.
+pub(crate) fn read_one(path: &Path) -> Result<Source, Failure> {
+    if path.as_os_str() == "-" { read_stdin() } else { read_file(path) }
+}
+
 fn read_stdin() -> Result<Source, Failure> {
     let mut text = String::new();
     io::stdin().lock().read_to_string(&mut text).map_err(|error| Failure::BadInput(format!("<stdin>: {error}")))?;

@@ -15,6 +15,8 @@ pub(crate) enum OutputFormat {
     Text,
     /// For programs: one JSON document.
     Json,
+    /// For continuous integration: JUnit XML (`policy matrix --expect` only).
+    Junit,
 }
 
 /// What is the same for all commands of one invocation.
@@ -34,7 +36,14 @@ impl Context {
                 print(&document)
             }
             OutputFormat::Text => print(&text(value)),
+            OutputFormat::Junit => Err(Context::no_junit()),
         }
+    }
+
+    /// The failure of commands whose answer is not a list of tests.
+    pub(crate) fn no_junit() -> Failure {
+        let only = "only `podplane policy matrix --expect FILE` answers as JUnit XML";
+        Failure::BadInput(format!("-o junit: {only}; use -o json or -o text here"))
     }
 }
 

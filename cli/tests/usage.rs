@@ -14,6 +14,16 @@ fn bad_usage_is_exit_code_2() {
     }
 }
 
+/// What is not a list of tests is not told as one, and nothing is done before that is said.
+#[test]
+fn junit_is_only_for_expectations() {
+    for args in [&["check", "-f", "/nonexistent"][..], &["policy", "matrix", "-f", "/nonexistent"], &["lab", "list"]] {
+        let output = podplane(&[args, &["-o", "junit"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains("policy matrix --expect"), "{}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn arguments_are_judged_before_the_lab_is_looked_for() {
     for args in [
@@ -60,7 +70,9 @@ fn help_has_examples() {
     let lab = lab.split(' ').map(|command| vec!["lab", command]);
     let others = ["check", "completions", "explain", "node", "status", "ports", "services", "flows", "drops"]
         .map(|command| vec![command]);
-    for args in lab.chain(others).chain([vec![], vec!["policy", "matrix"]]) {
+    for args in
+        lab.chain(others).chain([vec![], vec!["policy", "matrix"], vec!["policy", "diff"], vec!["policy", "lint"]])
+    {
         let help = stdout(podplane(&[&args[..], &["--help"]].concat()));
         assert!(help.contains("Examples:") && help.contains("podplane"), "{args:?}: {help}");
     }

@@ -9,7 +9,7 @@ mod node;
 mod policy;
 mod service_flags;
 
-use crate::output::{Answer, Context, Failure};
+use crate::output::{Answer, Context, Failure, OutputFormat};
 use clap::Subcommand;
 
 /// What can be asked of podplane.
@@ -35,6 +35,10 @@ pub(crate) enum Command {
 
 /// Runs `command`.
 pub(crate) fn run(command: Command, context: &Context) -> Result<Answer, Failure> {
+    // Before anything is done that the answer would be about.
+    if context.output == OutputFormat::Junit && !matches!(&command, Command::Policy(command) if command.has_tests()) {
+        return Err(Context::no_junit());
+    }
     match command {
         Command::Lab(command) => lab::run(command, context),
         Command::Policy(command) => policy::run(command, context),

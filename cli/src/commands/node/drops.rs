@@ -63,9 +63,10 @@ pub(super) fn follow(client: &Client, context: &Context) -> Result<(), Failure> 
         let mut lines: Vec<&RecentDrop> = seen.iter().filter(|drop| is_news(&told, drop)).collect();
         lines.sort_by_key(|drop| drop.last_unix_ms);
         for drop in lines {
-            let line = match context.output {
-                OutputFormat::Json => serde_json::to_string(drop).map_err(|e| Failure::Failed(e.to_string()))?,
-                OutputFormat::Text => format!("{} {}", clock(drop.last_unix_ms), record(drop)),
+            let line = if context.output == OutputFormat::Json {
+                serde_json::to_string(drop).map_err(|e| Failure::Failed(e.to_string()))?
+            } else {
+                format!("{} {}", clock(drop.last_unix_ms), record(drop))
             };
             if !print_or_gone(&format!("{line}\n"))? {
                 return Ok(());
