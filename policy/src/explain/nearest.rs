@@ -118,7 +118,7 @@ fn name_wanted(flow: &Flow<'_>, policy: &PolicyEntry, position: usize, rule: &Ru
     }
     let place = place(policy, Direction::FromPod, position);
     let known = match flow.question.names {
-        [] => "no name is known to lead there".to_owned(),
+        [] => "none of these names is known to lead there".to_owned(),
         known => format!("it has only resolved {}", words::listed(known.iter().map(ToString::to_string).collect())),
     };
     let (title, names, peer) = (words::title(policy, rule), words::listed(names), flow.question.peer);

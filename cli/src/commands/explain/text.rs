@@ -95,10 +95,40 @@ fn steps(steps: &[Step]) -> String {
     let mut rows = vec![["WHERE", "STAGE", "DECISION", "WHY"].map(str::to_owned)];
     for step in steps {
         let mut told = [step.place.clone(), step.stage.to_owned(), step.decision.clone()];
-        for why in step.why.split("; ") {
+        for why in sentences(&step.why) {
             let [place, stage, decision] = std::mem::take(&mut told);
-            rows.push([place, stage, decision, why.to_owned()]);
+            rows.push([place, stage, decision, why]);
         }
     }
     format!("\n{}", table(&rows))
+}
+
+/// The sentences of `why`. One about two fields of a rule (`.from: ...; .ports: ...`) stays together.
+fn sentences(why: &str) -> Vec<String> {
+    let mut sentences: Vec<String> = Vec::new();
+    for part in why.split("; ") {
+        match sentences.last_mut() {
+            Some(last) if part.starts_with('.') => last.push_str(&format!("; {part}")),
+            _ => sentences.push(part.to_owned()),
+        }
+    }
+    sentences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_fails_in_two_fields_is_one_sentence() {
+        let why = "p is selected by a, b: a spec.egress[0].to: x is not in [y]; .ports: TCP 1 is not in [TCP 2]; b spec.egress: there is no rule";
+        assert_eq!(
+            sentences(why),
+            [
+                "p is selected by a, b: a spec.egress[0].to: x is not in [y]; .ports: TCP 1 is not in [TCP 2]",
+                "b spec.egress: there is no rule"
+            ]
+        );
+        assert_eq!(sentences("once"), ["once"]);
+    }
 }

@@ -113,7 +113,7 @@ fn names_that_nobody_looked_up_are_told() {
     let rules = "egress: [{name: apis, action: Accept, to: [{domainNames: ['*.example.com']}]}, {action: Deny, to: [{networks: [0.0.0.0/0]}]}]";
     let told = check(&cluster_policy("lockdown", "Admin", rules), "shop/client", "203.0.113.9:443", Denied, &[]);
     let wanted = "lockdown spec.egress[0] \"apis\" (Admin tier, Accept) would accept it if the pod had resolved *.example.com to \
-                  203.0.113.9: no name is known to lead there";
+                  203.0.113.9: none of these names is known to lead there";
     assert_eq!(told.egress.unmatched, [wanted]);
     assert!(told.reason.ends_with(wanted) && why(&told, "egress-policy").ends_with(wanted), "{}", told.reason);
 }

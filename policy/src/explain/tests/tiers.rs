@@ -299,7 +299,7 @@ fn names_that_would_have_done_are_told() {
     let wanted = "lockdown spec.egress[1] \"apis\" (Admin tier, Accept) would accept it if the pod had resolved example.com, \
                   *.example.org to 203.0.113.9: ";
     let denied = bench.judge(&question);
-    assert_eq!(denied.unmatched, [format!("{wanted}no name is known to lead there")]);
+    assert_eq!(denied.unmatched, [format!("{wanted}none of these names is known to lead there")]);
     assert_eq!(
         denial_text(&bench.tables, &question),
         format!(
