@@ -7,8 +7,8 @@ mod services;
 use super::{Agent, AgentConfig, not_ready};
 use crate::announce::Announcements;
 use crate::api::{
-    ApiError, ConfigStatus, DataplaneStatus, Endpoint, Flow, Port, Problem, SourceStatus, Status, Traffic, Transfers,
-    UplinkInterface, UplinkStatus,
+    ApiError, ConfigStatus, DataplaneStatus, Endpoint, Flow, NamesLearned, Port, Problem, SourceStatus, Status,
+    Traffic, Transfers, UplinkInterface, UplinkStatus,
 };
 use node::{Dataplane, PortInfo, TapKind, UplinkState};
 use policy::tables::{Direction, Owner, Tables};
@@ -114,6 +114,12 @@ fn dataplane(running: &Dataplane, announcements: Announcements) -> DataplaneStat
         answered: total.answered.frames,
         held: total.held.frames,
         dropped: total.dropped.frames,
+        names: NamesLearned {
+            held: counters.switch.names.held,
+            learned: counters.switch.names.learned,
+            forgotten: counters.switch.names.forgotten,
+            unreadable: counters.switch.names.unreadable,
+        },
         drops_forgotten: running.drops_seen().forgotten,
         tunnel_received: Transfers { datagrams: counters.io.tunnel_rx_datagrams, calls: counters.io.tunnel_rx_calls },
         tunnel_sent: Transfers { datagrams: counters.io.tunnel_tx_datagrams, calls: counters.io.tunnel_tx_calls },

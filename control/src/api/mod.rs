@@ -177,6 +177,9 @@ pub struct DataplaneStatus {
     /// Records of drops ([`RecentDrop`]) that gave way to more recent ones.
     #[serde(default)]
     pub drops_forgotten: u64,
+    /// What pods' DNS answers said, for rules with domainNames.
+    #[serde(default)]
+    pub names: NamesLearned,
     /// Frames that wait at the moment, such as fragments that came before their first.
     pub held: u64,
     /// Tunnel datagrams received and the calls that took.
@@ -185,6 +188,19 @@ pub struct DataplaneStatus {
     pub tunnel_sent: Transfers,
     /// Traffic from and to the outside of the cluster.
     pub uplink: UplinkStatus,
+}
+
+/// What was learned from the DNS answers of pods that a rule with domainNames concerns: pairs of a name and an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamesLearned {
+    /// Pairs that are held.
+    pub held: u64,
+    /// Pairs that were learned, or whose time was prolonged.
+    pub learned: u64,
+    /// Pairs that were given up for want of room.
+    pub forgotten: u64,
+    /// Answers that could not be read.
+    pub unreadable: u64,
 }
 
 /// What carries traffic from and to the outside of the cluster.

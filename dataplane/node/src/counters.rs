@@ -14,7 +14,7 @@ pub struct Counters {
 impl Counters {
     /// Adds those of another shard. Ports stay apart, in order of their numbers: a port lives on one shard.
     pub(crate) fn merge(&mut self, other: Counters) {
-        let SwitchCounters { ports, tunnel, handover, detached, shell, flows } = other.switch;
+        let SwitchCounters { ports, tunnel, handover, detached, shell, flows, names } = other.switch;
         self.switch.ports.extend(ports);
         self.switch.ports.sort_by_key(|(id, _)| *id);
         self.switch.tunnel.merge(&tunnel);
@@ -27,6 +27,7 @@ impl Counters {
             }
         }
         self.switch.flows += flows;
+        self.switch.names.add(names);
         self.io.merge(&other.io);
     }
 }

@@ -1,7 +1,7 @@
 //! What was counted. Every frame handed in raises exactly one of forwarded, answered, dropped and held, so the sums balance. A
 //! held frame leaves that count when it gets its fate.
 
-use crate::{DropReason, Fate, PortId};
+use crate::{DropReason, Fate, NamesCount, PortId};
 
 /// What kind of answer the switch itself gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,6 +205,8 @@ pub struct SwitchCounters {
     pub shell: Vec<(DropReason, u64)>,
     /// Flows in the tables of all ports.
     pub flows: usize,
+    /// What pods' DNS answers taught, for rules with domainNames.
+    pub names: NamesCount,
 }
 
 impl SwitchCounters {

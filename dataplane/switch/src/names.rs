@@ -55,7 +55,8 @@ pub struct NamesCount {
 }
 
 impl NamesCount {
-    pub(crate) fn add(&mut self, other: NamesCount) {
+    /// Adds the counts of another port or switch.
+    pub fn add(&mut self, other: NamesCount) {
         self.held += other.held;
         self.learned += other.learned;
         self.forgotten += other.forgotten;

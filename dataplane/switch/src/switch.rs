@@ -303,6 +303,7 @@ impl Switch {
             detached: self.detached.clone(),
             shell: DropReason::ALL.iter().map(|&r| (r, self.shell[r as usize])).filter(|(_, n)| *n > 0).collect(),
             flows: self.ports.iter().map(|port| port.flows.len()).sum(),
+            names: self.names_count(),
         }
     }
 
@@ -311,8 +312,7 @@ impl Switch {
         self.ports.shared.hits.all()
     }
 
-    /// What pods' DNS answers taught, for rules with domainNames.
-    pub fn names_count(&self) -> NamesCount {
+    fn names_count(&self) -> NamesCount {
         let mut count = NamesCount::default();
         self.ports.iter().for_each(|port| count.add(port.names.count()));
         count

@@ -52,6 +52,16 @@ pub(super) fn status(status: &Status) -> String {
                 dataplane.received, dataplane.forwarded, dataplane.answered, dataplane.dropped, dataplane.held
             ),
         ));
+        let names = dataplane.names;
+        if names.learned > 0 || names.unreadable > 0 {
+            rows.push(row(
+                "DNS names",
+                format!(
+                    "{} addresses known, {} learned, {} given up, {} answers unreadable",
+                    names.held, names.learned, names.forgotten, names.unreadable
+                ),
+            ));
+        }
         let (received, sent) = (dataplane.tunnel_received, dataplane.tunnel_sent);
         rows.push(row(
             "tunnel",

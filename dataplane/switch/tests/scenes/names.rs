@@ -100,7 +100,7 @@ fn n18_a_name_opens_its_addresses_once_it_has_been_resolved() {
         assert!(!opens(&mut scene, 40_002, "near"));
         scene.check("client: tcp6 40003 > far:443 syn", "far: tcp client:40003 > far:443 syn");
         scene.check("client: tcp 40004 > far:80 syn", "drop denied-by-egress-policy");
-        let names = scene.nodes[0].shards[0].names_count();
+        let names = scene.nodes[0].shards[0].counters().names;
         assert_eq!((names.held, names.learned, names.unreadable), (2, 2, 0));
     }
 }
@@ -151,7 +151,7 @@ fn n18_a_name_on_the_way_of_an_alias_is_not_believed() {
     let chain = [("evil.test", 30, "far.example"), ("far.example", 30, NEAR)];
     ask(&mut scene, "dns", &message("evil.test", &chain));
     assert!(!opens(&mut scene, 40_000, "near"));
-    assert_eq!(scene.nodes[0].shards[0].names_count().held, 0, "a name that no rule reads is not kept");
+    assert_eq!(scene.nodes[0].shards[0].counters().names.held, 0, "a name that no rule reads is not kept");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn n18_an_answer_that_nobody_asked_for_opens_nothing() {
 fn n18_a_rule_that_comes_later_reads_the_answers_of_flows_that_are_open() {
     let mut scene = Scene::new(PODS);
     ask(&mut scene, "dns", &message("far.example", &[("far.example", 30, FAR)]));
-    assert_eq!(scene.nodes[0].shards[0].names_count().learned, 0, "no rule reads names");
+    assert_eq!(scene.nodes[0].shards[0].counters().names.learned, 0, "no rule reads names");
     scene.manifests(&policy("far.example"));
     assert!(!opens(&mut scene, 40_000, "far"));
     ask(&mut scene, "dns", &message("far.example", &[("far.example", 30, FAR)]));
@@ -249,7 +249,7 @@ proptest! {
         ask(&mut scene, "dns", &payload);
         // Only an address of one of the two names may have opened; port 80 never does.
         scene.check("client: tcp 40000 > far:80 syn", "drop denied-by-egress-policy");
-        let names = scene.nodes[0].shards[0].names_count();
+        let names = scene.nodes[0].shards[0].counters().names;
         prop_assert!(names.held <= 1 && names.unreadable <= 1);
     }
 }
