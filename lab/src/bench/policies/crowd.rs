@@ -88,7 +88,7 @@ metadata:
     app.kubernetes.io/instance: crowd-{namespace}
     app.kubernetes.io/component: {component}
     app.kubernetes.io/managed-by: Helm
-    pod-template-hash: 7d4b9c{app}
+    pod-template-hash: {version:x}d4b9c{app}
 {of_its_own}spec:
   nodeName: node{node}
   containers:
