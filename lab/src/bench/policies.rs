@@ -133,8 +133,7 @@ impl PoliciesReport {
         row("  from the look at the directory, ms", node.pod_label_look_ms);
         row("  judged and compiled, ms", node.pod_label_compile_ms);
         for report in compile {
-            let title =
-                if report.each_pod_its_own { "each pod with a label of its own" } else { "pods of Deployments" };
+            let title = if report.each_pod_its_own { "pods of StatefulSets" } else { "pods of Deployments" };
             row(
                 &format!("compiled from nothing, {title}, ms"),
                 Times { median: report.from_nothing_ms, worst: report.from_nothing_ms },
