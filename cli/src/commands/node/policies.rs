@@ -113,8 +113,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "TIER           PRIORITY  POLICY   MODE                        PODS  RULE                     ACTION  ACCEPTED  DENIED  WOULD DENY",
-                "Admin                10  guard    dry run                        3  egress[0] \"no metadata\"  Deny           0       1           2",
+                "TIER           PRIORITY  POLICY   MODE                         PODS  RULE                     ACTION  ACCEPTED  DENIED  WOULD DENY",
+                "Admin                10  guard    dry run                         3  egress[0] \"no metadata\"  Deny           0       1           2",
                 "NetworkPolicy         -  shop/db  in force, keeps established     3  ingress[0]               Accept        12       1           2",
                 "NetworkPolicy         -  shop/db  in force, keeps established     3  (no rule accepts)        Deny           -       7           0",
             ]
