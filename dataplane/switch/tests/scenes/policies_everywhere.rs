@@ -14,7 +14,7 @@ const PODS: &str = "
     service store tcp 80 to 5432 node-port=30081: far
 ";
 
-/// The annotations of RFC 792 and RFC 4443: type, code, last word.
+/// Port unreachable (RFC 792): type, code, last word.
 const PORT_UNREACHABLE: (u8, u8, u16) = (3, 3, 0);
 
 fn policy(spec: &str) -> String {
