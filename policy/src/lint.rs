@@ -141,10 +141,10 @@ pub fn lint(objects: &[Sourced<Object>]) -> Vec<Finding> {
 /// The object with what it says in force.
 fn in_force(sourced: &Sourced<Object>) -> Sourced<Object> {
     let mut sourced = sourced.clone();
-    if matches!(sourced.object, Object::NetworkPolicy(_) | Object::ClusterNetworkPolicy(_)) {
-        if let Some(annotations) = &mut sourced.object.metadata_mut().annotations {
-            annotations.remove(DRY_RUN_ANNOTATION);
-        }
+    if matches!(sourced.object, Object::NetworkPolicy(_) | Object::ClusterNetworkPolicy(_))
+        && let Some(annotations) = &mut sourced.object.metadata_mut().annotations
+    {
+        annotations.remove(DRY_RUN_ANNOTATION);
     }
     sourced
 }

@@ -57,10 +57,16 @@ enum Decision {
 type Reason = [Decision; 4];
 
 /// Flows of one family with one reason, before they are put into words.
-type Found<'a> = Vec<((bool, u32), (Arc<Vec<Flows>>, Example<'a>))>;
+type Found<'a> = Vec<(Key, (Arc<Vec<Flows>>, Example<'a>))>;
 
 /// Pieces of ports by the cuts of both ends and, where rules name ports, the receiver.
 type PieceKey = (Option<u32>, Option<u32>, Option<(PodIndex, PodIndex)>);
+
+/// Ports that all rules treat alike, by protocol.
+type Ranges = Vec<(Protocol, RangeInclusive<u16>)>;
+
+/// What tells differences apart: whether the flow opens, and the number of the reasons.
+type Key = (bool, u32);
 
 /// Compares flow by flow.
 pub(super) struct Judge<'a> {
@@ -70,7 +76,7 @@ pub(super) struct Judge<'a> {
     peers: &'a Peers,
     cuts: &'a Cuts,
     reasons: HashMap<Reason, u32>,
-    pieces: HashMap<PieceKey, Arc<Vec<(Protocol, RangeInclusive<u16>)>>>,
+    pieces: HashMap<PieceKey, Arc<Ranges>>,
     edges: Vec<Edge<'a>>,
     /// How many pairs of places were compared, for tests of what a change costs.
     pub(super) asked: usize,
@@ -145,17 +151,17 @@ impl<'a> Judge<'a> {
         let (pods, peer) = (&self.pairs.groups[group], &self.peers.peers[number]);
         let differs = matches!(peer, Peer::Nodes { is_otherwise: true, .. }) || pods.is_otherwise;
         let (place, other) = (Place::Pods(group as u32), Place::Peer(number as u32));
-        if differs || pods.sends_otherwise {
-            if let Some((pod, addr)) = self.met(pods, peer, false) {
-                let found = self.with_address(pod, addr, Direction::FromPod, pods.send_cuts, &[]);
-                self.keep((place, other), None, found);
-            }
+        if (differs || pods.sends_otherwise)
+            && let Some((pod, addr)) = self.met(pods, peer, false)
+        {
+            let found = self.with_address(pod, addr, Direction::FromPod, pods.send_cuts, &[]);
+            self.keep((place, other), None, found);
         }
-        if differs || pods.receives_otherwise {
-            if let Some((pod, addr)) = self.met(pods, peer, true) {
-                let found = self.with_address(pod, addr, Direction::ToPod, pods.receive_cuts, &[]);
-                self.keep((other, place), None, found);
-            }
+        if (differs || pods.receives_otherwise)
+            && let Some((pod, addr)) = self.met(pods, peer, true)
+        {
+            let found = self.with_address(pod, addr, Direction::ToPod, pods.receive_cuts, &[]);
+            self.keep((other, place), None, found);
         }
     }
 
@@ -239,7 +245,7 @@ impl<'a> Judge<'a> {
     fn compare(&mut self, flow: &Flow<'a>) -> Found<'a> {
         self.asked += 1;
         let pieces = self.pieces(flow.pieces);
-        let mut by_reason: Vec<((bool, u32), Vec<(Protocol, RangeInclusive<u16>)>, Example<'a>)> = Vec::new();
+        let mut by_reason: Vec<(Key, Ranges, Example<'a>)> = Vec::new();
         for (protocol, ports) in pieces.iter() {
             let conversation = |tables, (from, to)| Conversation {
                 tables,
@@ -343,7 +349,7 @@ impl<'a> Judge<'a> {
 }
 
 /// What was found, without the examples.
-fn shapes(found: &Found<'_>) -> HashSet<((bool, u32), Arc<Vec<Flows>>)> {
+fn shapes(found: &Found<'_>) -> HashSet<(Key, Arc<Vec<Flows>>)> {
     found.iter().map(|(key, (flows, _))| (*key, flows.clone())).collect()
 }
 

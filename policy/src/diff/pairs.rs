@@ -157,7 +157,7 @@ fn named_ports<'a>(pod: &'a PodEntry, cuts: &Cuts) -> Vec<(&'a str, u8, u16)> {
 }
 
 /// The addresses that a pod is judged by: those of its node if it is of the host network and lists none.
-pub(super) fn addresses<'a>(tables: &'a Tables, pod: PodIndex) -> &'a [IpAddr] {
+pub(super) fn addresses(tables: &Tables, pod: PodIndex) -> &[IpAddr] {
     crate::matrix::addresses(tables, tables.pod(pod))
 }
 

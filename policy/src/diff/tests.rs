@@ -400,8 +400,10 @@ proptest! {
                 let (from_ends, to_ends) = (from.ends(), to.ends());
                 if from.addr() == to.addr() || from.addr().is_ipv4() != to.addr().is_ipv4() { continue }
                 if from_ends.0.pod.is_none() && to_ends.0.pod.is_none() { continue }
-                if let (Place::Node(name, _), Place::Pod(_, _, index, _)) = (from, to) {
-                    if new.pod(*index).node == new.find_node(name) { continue }
+                if let (Place::Node(name, _), Place::Pod(_, _, index, _)) = (from, to)
+                    && new.pod(*index).node == new.find_node(name)
+                {
+                    continue;
                 }
                 let ports = [1, 52, 53, 54, 7999, 8000, 8079, 8080, 8081, 8082, 65535];
                 for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::ICMP] {

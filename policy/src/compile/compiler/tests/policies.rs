@@ -138,13 +138,19 @@ fn document(&(kind, number, by): &Seed) -> Value {
     }
 }
 
+/// Whether an answer is of a kind.
+type Is<'a> = &'a dyn Fn(&Answer) -> bool;
+
+/// A rule by its policy and position, and what it does.
+type Matched = ((PolicyId, u32), Action);
+
 /// What is told about one flow, in terms that do not depend on the numbers in the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Told {
     allowed: bool,
     spares: bool,
     reason: Reason,
-    tiers: Vec<(Tier, Option<((PolicyId, u32), Action)>)>,
+    tiers: Vec<(Tier, Option<Matched>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,7 +284,7 @@ fn the_objects_of_these_changes_are_valid_and_bring_about_verdicts_of_all_tiers(
         }
     };
     let other = |reason| move |answer: &Answer| answer.now.reason == Reason::Other(reason);
-    let wanted: [(&str, &dyn Fn(&Answer) -> bool); 12] = [
+    let wanted: [(&str, Is<'_>); 12] = [
         ("Admin Accept", &rule(Tier::Admin, Action::Accept)),
         ("Admin Deny", &rule(Tier::Admin, Action::Deny)),
         ("Admin Pass", &rule(Tier::Admin, Action::Pass)),
