@@ -147,7 +147,7 @@ fn expectations_that_cannot_be_read_are_bad_input() {
 
 #[test]
 fn an_answer_without_a_refused_object_is_given_and_is_exit_code_2() {
-    let bad = SHOP.replace("5432}]}]", "98765}]}]");
+    let bad = SHOP.replace("{port: 5432}", "{port: 98765}");
     let output = podplane_with_input(&["policy", "matrix", "-f", "-", "-o", "json"], &bad);
     let (code, error) = (output.status.code(), text(&output.stderr));
     let matrix: Value = serde_json::from_slice(&output.stdout).expect("JSON");
