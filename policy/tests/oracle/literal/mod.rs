@@ -77,6 +77,16 @@ fn list(direction: Direction) -> &'static str {
     if direction == Direction::ToPod { "ingress" } else { "egress" }
 }
 
+/// In which field a rule of a NetworkPolicy fails to match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    NoRule,
+    Closed,
+    Peers,
+    Ports,
+    Both,
+}
+
 /// Which policies count.
 #[derive(Clone, Copy, Debug)]
 struct Force {
@@ -171,12 +181,12 @@ impl<'a> Literal<'a> {
         policies.iter().map(|policy| full_name(policy)).collect()
     }
 
-    /// Everything that selects `pod`, in order of evaluation, dry-run or not.
-    pub(crate) fn selecting_names(&self, direction: Direction, pod: &Value) -> Vec<String> {
-        let asked = Asked::about(direction, pod);
+    /// What selects `pod`, in order of evaluation, those in dry run too or not.
+    pub(crate) fn selecting_names(&self, direction: Direction, pod: &Value, dry_run: bool) -> Vec<String> {
+        let (asked, force) = (Asked::about(direction, pod), Force { dry_run, ..EVERYTHING });
         let of_tiers = [Tier::Admin, Tier::NetworkPolicy, Tier::Baseline].into_iter().flat_map(|tier| match tier {
-            Tier::NetworkPolicy => self.network_policies(&asked, EVERYTHING),
-            tier => self.of_tier(tier, &asked, EVERYTHING),
+            Tier::NetworkPolicy => self.network_policies(&asked, force),
+            tier => self.of_tier(tier, &asked, force),
         });
         if is_host_network(pod) { Vec::new() } else { Self::names(&of_tiers.collect::<Vec<_>>()) }
     }
@@ -386,20 +396,10 @@ impl<'a> Literal<'a> {
         if selecting.is_empty() {
             return NOTHING;
         }
-        let peers = if asked.direction == Direction::ToPod { "from" } else { "to" };
         for policy in &selecting {
             for (index, rule) in items(&policy["spec"][asked.list()]).iter().enumerate() {
-                if !self.known.has_all_of("NetworkPolicy", asked.list(), rule) {
-                    continue;
-                }
-                let namespace = text(&policy["metadata"]["namespace"]);
-                let (peers, ports) = (items(&rule[peers]), items(&rule["ports"]));
-                // "If this field is empty or missing, this rule matches all sources / destinations."
-                let peers_match =
-                    peers.is_empty() || peers.iter().any(|peer| self.peer_matches(namespace, peer, asked));
-                // "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
-                let ports_match = ports.is_empty() || ports.iter().any(|port| self.port_matches(port, asked));
-                if peers_match && ports_match {
+                let understood = self.known.has_all_of("NetworkPolicy", asked.list(), rule);
+                if understood && self.network_rule_matches(policy, rule, asked) == (true, true) {
                     let name = (full_name(policy), index as u32);
                     let reason = Some(Reason::Rule(name.clone()));
                     return Decided { matched: Some((name, Act::Accept)), reason, allowed: true };
@@ -407,6 +407,35 @@ impl<'a> Literal<'a> {
             }
         }
         Decided { matched: None, reason: Some(Reason::Isolated), allowed: false }
+    }
+
+    /// Whether the peers of a rule match, and whether its ports do.
+    fn network_rule_matches(&self, policy: &Value, rule: &Value, asked: &Asked<'_>) -> (bool, bool) {
+        let list = if asked.direction == Direction::ToPod { "from" } else { "to" };
+        let namespace = text(&policy["metadata"]["namespace"]);
+        let (peers, ports) = (items(&rule[list]), items(&rule["ports"]));
+        // "If this field is empty or missing, this rule matches all sources / destinations."
+        let peers_match = peers.is_empty() || peers.iter().any(|peer| self.peer_matches(namespace, peer, asked));
+        // "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
+        let ports_match = ports.is_empty() || ports.iter().any(|port| self.port_matches(port, asked));
+        (peers_match, ports_match)
+    }
+
+    /// Why a rule of a NetworkPolicy does not match; `None` for a rule that is not there.
+    pub(crate) fn failure(&self, policy: &str, index: Option<usize>, asked: &Asked<'_>) -> Option<Failure> {
+        let policy = self.of_kind("NetworkPolicy").find(|object| full_name(object) == policy)?;
+        let rules = items(&policy["spec"][asked.list()]);
+        let Some(index) = index else { return rules.is_empty().then_some(Failure::NoRule) };
+        let rule = rules.get(index)?;
+        if !self.known.has_all_of("NetworkPolicy", asked.list(), rule) {
+            return Some(Failure::Closed);
+        }
+        match self.network_rule_matches(policy, rule, asked) {
+            (true, true) => None,
+            (true, false) => Some(Failure::Ports),
+            (false, true) => Some(Failure::Peers),
+            (false, false) => Some(Failure::Both),
+        }
     }
 
     fn peer_matches(&self, namespace: &str, peer: &Value, asked: &Asked<'_>) -> bool {
