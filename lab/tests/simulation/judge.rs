@@ -48,6 +48,23 @@ impl Judge {
         &self.history.last().expect("a model is in force").1
     }
 
+    /// Whether the same two pods had the two addresses and the flow was allowed in every model from `at` on.
+    pub(crate) fn allowed_since(
+        &self,
+        at: Instant,
+        (from, to, protocol, port): (IpAddr, IpAddr, Protocol, u16),
+    ) -> bool {
+        let begin = self.history.iter().rposition(|(start, _)| *start <= at).unwrap_or(0);
+        let ends = |model: &Model| {
+            [from, to].map(|addr| model.pod_at(addr).map(|pod| (pod.namespace.clone(), pod.name.clone())))
+        };
+        let first = ends(&self.history[begin].1);
+        first.iter().all(Option::is_some)
+            && self.history[begin..]
+                .iter()
+                .all(|(_, model)| ends(model) == first && model.allows(from, to, protocol, port))
+    }
+
     /// Objects if a pod got a packet that the model forbids.
     pub(crate) fn check(&mut self, delivery: &Delivery<'_>) -> Result<(), String> {
         if delivery.is_answer || matches!(delivery.to, Place::Node(_)) {

@@ -38,6 +38,7 @@ pub(crate) struct Model {
     nodes: BTreeMap<String, Vec<IpAddr>>,
     pub(crate) pods: Vec<Pod>,
     policies: Vec<Value>,
+    cluster_policies: Vec<Value>,
     services: Vec<Value>,
 }
 
@@ -76,7 +77,15 @@ impl Model {
                     model.nodes.insert(name, addresses.iter().filter_map(|a| address(&a["address"])).collect());
                 }
                 Some("Pod") => model.pods.push(pod(object)),
-                Some("NetworkPolicy") => model.policies.push(object.clone()),
+                // One in dry run decides nothing.
+                Some(kind @ ("NetworkPolicy" | "ClusterNetworkPolicy")) => {
+                    let dry_run = object["metadata"]["annotations"]["podplane.io/dry-run"] == "true";
+                    match kind {
+                        _ if dry_run => {}
+                        "NetworkPolicy" => model.policies.push(object.clone()),
+                        _ => model.cluster_policies.push(object.clone()),
+                    }
+                }
                 Some("Service") => model.services.push(object.clone()),
                 _ => {}
             }
@@ -119,18 +128,67 @@ impl Model {
         if subject.addresses.contains(&peer) {
             return true;
         }
+        let of_tier = |tier| self.judge_tier(tier, (subject, direction), peer, receiver, protocol, port);
+        if let Some(allowed) = of_tier("Admin") {
+            return allowed;
+        }
         let (rules, peers) = if direction == "Egress" { ("egress", "to") } else { ("ingress", "from") };
         let selecting: Vec<&Value> =
             self.policies.iter().filter(|policy| selects(policy, subject, direction)).collect();
-        selecting.is_empty()
-            || selecting.iter().any(|policy| {
-                items(&policy["spec"][rules]).iter().any(|rule| {
-                    let peers = items(&rule[peers]);
-                    let ports = items(&rule["ports"]);
-                    (peers.is_empty() || peers.iter().any(|p| self.is_peer(p, &policy["metadata"]["namespace"], peer)))
-                        && (ports.is_empty() || ports.iter().any(|p| is_port(p, receiver, protocol, port)))
-                })
+        if selecting.is_empty() {
+            return of_tier("Baseline").unwrap_or(true);
+        }
+        selecting.iter().any(|policy| {
+            items(&policy["spec"][rules]).iter().any(|rule| {
+                let peers = items(&rule[peers]);
+                let ports = items(&rule["ports"]);
+                (peers.is_empty() || peers.iter().any(|p| self.is_peer(p, &policy["metadata"]["namespace"], peer)))
+                    && (ports.is_empty() || ports.iter().any(|p| is_port(p, receiver, protocol, port)))
             })
+        })
+    }
+
+    /// What the ClusterNetworkPolicies of a tier say: "policies with lower priority values have higher precedence", and within one
+    /// "a rule that appears at the top ... would take the highest precedence". `None` leaves it to the next tier.
+    fn judge_tier(
+        &self,
+        tier: &str,
+        (subject, direction): (&Pod, &str),
+        peer: IpAddr,
+        receiver: Option<&Pod>,
+        protocol: Protocol,
+        port: u16,
+    ) -> Option<bool> {
+        let (rules, peers) = if direction == "Egress" { ("egress", "to") } else { ("ingress", "from") };
+        let mut policies: Vec<&Value> = self
+            .cluster_policies
+            .iter()
+            .filter(|policy| policy["spec"]["tier"] == tier && self.is_among(&policy["spec"]["subject"], subject))
+            .collect();
+        policies.sort_by_key(|policy| (policy["spec"]["priority"].as_u64(), text(&policy["metadata"]["name"])));
+        let mut all = policies.into_iter().flat_map(|policy| items(&policy["spec"][rules]));
+        let first = all.find(|rule| {
+            let protocols = items(&rule["protocols"]);
+            items(&rule[peers]).iter().any(|to| match &to["networks"] {
+                Value::Null => self.pod_at(peer).is_some_and(|pod| self.is_among(to, pod)),
+                networks => items(networks).iter().any(|cidr| in_cidr(peer, &text(cidr))),
+            }) && (protocols.is_empty() || protocols.iter().any(|wanted| is_protocol(wanted, receiver, protocol, port)))
+        })?;
+        match first["action"].as_str() {
+            Some("Accept") => Some(true),
+            Some("Deny") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether `pod` is among the pods of `choice`, which has `namespaces` or `pods`.
+    fn is_among(&self, choice: &Value, pod: &Pod) -> bool {
+        let none = Labels::new();
+        let namespace = self.namespaces.get(&pod.namespace).unwrap_or(&none);
+        match &choice["pods"] {
+            Value::Null => matches(&choice["namespaces"], namespace),
+            pods => matches(&pods["namespaceSelector"], namespace) && matches(&pods["podSelector"], &pod.labels),
+        }
     }
 
     fn is_peer(&self, peer: &Value, policy_namespace: &Value, addr: IpAddr) -> bool {
@@ -223,6 +281,23 @@ fn is_port(rule: &Value, receiver: Option<&Pod>, protocol: Protocol, port: u16) 
                 pod.ports.iter().any(|(n, p, number)| *n == text(named) && p == name && *number == port)
             }),
         }
+}
+
+/// Whether an entry of a ClusterNetworkPolicy rule's `protocols` matches.
+fn is_protocol(wanted: &Value, receiver: Option<&Pod>, protocol: Protocol, port: u16) -> bool {
+    if let Some(name) = wanted["destinationNamedPort"].as_str() {
+        let is_named = |(n, p, number): &(String, String, u16)| n == name && protocol.is(p) && *number == port;
+        return receiver.is_some_and(|pod| pod.ports.iter().any(is_named));
+    }
+    let field = match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Icmp => return false,
+    };
+    let ports = &wanted[field]["destinationPort"];
+    let (start, end) = (&ports["range"]["start"], &ports["range"]["end"]);
+    let in_range = start.as_u64().zip(end.as_u64()).is_some_and(|(start, end)| (start..=end).contains(&port.into()));
+    ports["number"] == port || in_range
 }
 
 fn matches(selector: &Value, labels: &Labels) -> bool {

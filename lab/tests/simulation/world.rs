@@ -1,4 +1,5 @@
-//! Random clusters: namespaces, pods, Services and NetworkPolicies from a seed, as manifests, and random changes to them.
+//! Random clusters: namespaces, pods, Services, NetworkPolicies and ClusterNetworkPolicies from a seed, as manifests, and random
+//! changes to them.
 
 use lab::sim::Random;
 use serde_json::{Value, json};
@@ -52,6 +53,9 @@ impl World {
         for _ in 0..1 + world.random.below(4) {
             world.add_policy();
         }
+        for _ in 0..world.random.below(3) {
+            world.add_cluster_policy();
+        }
         world
     }
 
@@ -66,13 +70,14 @@ impl World {
         let of_kind = |objects: &[Value], kind: &str| -> Vec<usize> {
             (0..objects.len()).filter(|index| objects[*index]["kind"] == *kind).collect()
         };
-        let policies = of_kind(&self.objects, "NetworkPolicy");
+        let mut policies = of_kind(&self.objects, "NetworkPolicy");
+        policies.extend(of_kind(&self.objects, "ClusterNetworkPolicy"));
         let pods = of_kind(&self.objects, "Pod");
-        match self.random.below(5) {
+        match self.random.below(9) {
             0 if !policies.is_empty() => {
                 let index = *self.random.pick(&policies);
                 let removed = self.objects.remove(index);
-                format!("remove NetworkPolicy {}", removed["metadata"]["name"])
+                format!("remove policy {}", removed["metadata"]["name"])
             }
             1 if pods.len() > 3 => {
                 let index = *self.random.pick(&pods);
@@ -88,6 +93,24 @@ impl World {
                 let app = *self.random.pick(&APPS);
                 self.objects[index]["metadata"]["labels"]["app"] = json!(app);
                 format!("label Pod {} app={app}", self.objects[index]["metadata"]["name"])
+            }
+            4 => {
+                let namespaces = of_kind(&self.objects, "Namespace");
+                let index = *self.random.pick(&namespaces);
+                let team = *self.random.pick(&TEAMS);
+                self.objects[index]["metadata"]["labels"]["team"] = json!(team);
+                format!("label Namespace {} team={team}", self.objects[index]["metadata"]["name"])
+            }
+            5 | 6 => {
+                self.add_cluster_policy();
+                format!("add {}", self.objects.last().expect("just added"))
+            }
+            7 if !policies.is_empty() => {
+                let index = *self.random.pick(&policies);
+                let metadata = &mut self.objects[index]["metadata"];
+                let is_dry = metadata["annotations"]["podplane.io/dry-run"] == "true";
+                metadata["annotations"] = if is_dry { json!({}) } else { json!({"podplane.io/dry-run": "true"}) };
+                format!("dry run of policy {}: {}", metadata["name"], !is_dry)
             }
             _ => {
                 self.add_policy();
@@ -127,6 +150,47 @@ impl World {
             _ => json!(["Ingress", "Egress"]),
         };
         self.objects.push(object("networking.k8s.io/v1", "NetworkPolicy", &namespace, &name, json!({}), spec));
+    }
+
+    fn add_cluster_policy(&mut self) {
+        let name = format!("cluster{}", self.policies_made);
+        self.policies_made += 1;
+        let tier = *self.random.pick(&["Admin", "Baseline"]);
+        let mut spec = json!({"tier": tier, "priority": self.random.below(4), "subject": self.pods()});
+        let direction = self.random.below(3);
+        for (list, peers, other) in [("ingress", "from", 1), ("egress", "to", 0)] {
+            if direction != other {
+                let rules = (0..1 + self.random.below(2)).map(|_| self.cluster_rule(peers));
+                spec[list] = rules.collect();
+            }
+        }
+        let version = "policy.networking.k8s.io/v1alpha2";
+        self.objects.push(object(version, "ClusterNetworkPolicy", "", &name, json!({}), spec));
+    }
+
+    fn cluster_rule(&mut self, peers: &str) -> Value {
+        let networks = json!({"networks": ["10.244.1.0/24", "fd00:10:244:2::/64"]});
+        let of_networks = peers == "to" && self.random.chance(300);
+        let peer = if of_networks { networks } else { self.pods() };
+        let mut rule = json!({"action": *self.random.pick(&["Accept", "Deny", "Pass"]), peers: [peer]});
+        let protocols = [
+            json!([{"tcp": {"destinationPort": {"number": SERVER_PORT}}}]),
+            json!([{"udp": {"destinationPort": {"range": {"start": 1, "end": 9000}}}}]),
+            json!([{"destinationNamedPort": "streams"}]),
+        ];
+        if self.random.chance(500) {
+            // Addresses have no named ports.
+            rule["protocols"] = self.random.pick(&protocols[..if of_networks { 2 } else { 3 }]).clone();
+        }
+        rule
+    }
+
+    fn pods(&mut self) -> Value {
+        match self.random.below(3) {
+            0 => json!({"namespaces": {"matchLabels": {"team": *self.random.pick(&TEAMS)}}}),
+            1 => json!({"namespaces": {}}),
+            _ => json!({"pods": {"namespaceSelector": {}, "podSelector": self.pod_selector()}}),
+        }
     }
 
     fn rules(&mut self, peers: &str) -> Value {
