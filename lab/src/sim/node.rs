@@ -9,10 +9,13 @@ use overlay::vxlan::{HEADER_BYTES, VXLAN_PORT, Vni};
 use policy::tables::NodeEntry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
-use switch::{DropReason, PortConfig, PortId, PortKind, ShardId, Switch, SwitchConfig};
-use wire::{Frame, Instant, MacAddr, merge_received};
+use switch::{DropReason, PortConfig, PortId, PortKind, ShardId, SourcePool, Switch, SwitchConfig};
+use wire::{Frame, Instant, MacAddr, Protocol, merge_received};
+
+/// Source ports of what leaves the cluster, as a real node claims them: outside of what kernels give to clients.
+const SOURCE_PORTS: RangeInclusive<u16> = 61_000..=65_535;
 
 /// Datagrams that the kernel joins to one buffer at most (UDP_GRO), and the buffer's size.
 const JOINED_MAX: usize = 64;
@@ -104,7 +107,7 @@ impl Node {
         (PortId(self.ports_made), ShardId(shard as u16))
     }
 
-    /// Adds the port to the outside, on the host port's `shard`. No source ports are granted: nothing is translated on its way out.
+    /// Adds the port to the outside, on the host port's `shard`.
     pub(super) fn add_uplink(&mut self, shard: ShardId, mac: MacAddr, mtu: u16) -> PortId {
         self.ports_made += 1;
         let id = PortId(self.ports_made);
@@ -118,7 +121,7 @@ impl Node {
         &mut self.shards[usize::from(shard.0)]
     }
 
-    /// Puts tables in force on all shards.
+    /// Puts tables in force on all shards; with the first ones the uplink gets its source ports.
     pub(super) fn set_tables(
         &mut self,
         policy: &Arc<policy::tables::Tables>,
@@ -130,7 +133,14 @@ impl Node {
         for shard in &mut self.shards {
             shard.set_tables(tables.clone());
         }
-        self.tables = Some(tables);
+        let is_first = self.tables.replace(tables).is_none();
+        if let Some((shard, _)) = self.uplink.filter(|_| is_first) {
+            for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP] {
+                for is_ipv4 in [true, false] {
+                    self.switch(shard).grant_source_ports(SourcePool { protocol, is_ipv4 }, SOURCE_PORTS);
+                }
+            }
+        }
     }
 
     /// Own underlay address of a family.

@@ -6,12 +6,13 @@
 //!   does not.
 //! - Every frame has one fate, on every switch and on every link.
 //! - The same seed gives the same capture, byte for byte.
-//! - What [`churn`] says of Services whose endpoints change.
+//! - What [`churn`] says of Services whose endpoints change, and [`explained`] of questions that are asked and then tried.
 //!
 //! `PODPLANE_SIM_SEEDS=N` runs N seeds instead of the default, `PODPLANE_SIM_SEED=S` only seed S; `PODPLANE_SIM_CAPTURE=FOLDER` has a failing seed
 //! leave the captures of the underlay and of every place there.
 
 mod churn;
+mod explained;
 
 mod judge;
 mod model;
