@@ -188,10 +188,8 @@ fn egress_and_the_other_tiers_cut_too() {
             "the Baseline tier",
             cluster_policy(
                 "baseline",
-                &format!(
-                    "{{tier: Baseline, priority: 1, subject: {{namespaces: {{}}}}, ingress: [{{action: Deny, from: [{{pods: \
-                      {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{role: guest}}}}}}}}]}}]}}"
-                ),
+                "{tier: Baseline, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{pods: \
+                  {namespaceSelector: {}, podSelector: {matchLabels: {role: guest}}}}]}]}",
             ),
         ),
     ] {
