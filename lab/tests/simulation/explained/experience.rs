@@ -122,19 +122,16 @@ pub(super) fn experience(sim: &mut Sim, question: &Question) -> Experience {
 }
 
 fn is_of(packet: &Packet, protocol: ProbeProtocol) -> bool {
-    match (packet.l4, protocol) {
-        (L4::Tcp { .. }, ProbeProtocol::Tcp) | (L4::Udp { .. }, ProbeProtocol::Udp) => true,
-        (L4::Sctp { .. }, ProbeProtocol::Sctp) => true,
-        (L4::Icmp { meaning: IcmpKind::EchoRequest { .. }, .. }, ProbeProtocol::Icmp) => true,
-        _ => false,
-    }
+    matches!(
+        (packet.l4, protocol),
+        (L4::Tcp { .. }, ProbeProtocol::Tcp)
+            | (L4::Udp { .. }, ProbeProtocol::Udp)
+            | (L4::Sctp { .. }, ProbeProtocol::Sctp)
+            | (L4::Icmp { meaning: IcmpKind::EchoRequest { .. }, .. }, ProbeProtocol::Icmp)
+    )
 }
 
 /// A reset, an abort or an ICMP error.
 fn says_no(packet: &Packet) -> bool {
-    match packet.l4 {
-        L4::Tcp { .. } | L4::Sctp { .. } => true,
-        L4::Icmp { meaning: IcmpKind::Error { .. }, .. } => true,
-        _ => false,
-    }
+    matches!(packet.l4, L4::Tcp { .. } | L4::Sctp { .. } | L4::Icmp { meaning: IcmpKind::Error { .. }, .. })
 }
