@@ -112,15 +112,14 @@ impl LabPaths {
 
     /// Takes the lab's lock, waiting for another command that changes it.
     pub fn lock(&self) -> Result<LabLock> {
-        create_private_dir(&self.base)?;
         let path = self.lock_file();
         loop {
-            let file = OpenOptions::new()
-                .create(true)
-                .write(true)
-                .truncate(false)
-                .open(&path)
-                .map_err(|e| LabError::io(path.display(), e))?;
+            create_private_dir(&self.base)?;
+            let file = match OpenOptions::new().create(true).write(true).truncate(false).open(&path) {
+                // The end of another lab has removed the directory, which was empty.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(|e| LabError::io(path.display(), e))?,
+            };
             file.lock().map_err(|e| LabError::io(path.display(), e))?;
             // The holder before us may have removed the file with the lab: then this is the lock of nothing.
             let held = file.metadata().map_err(|e| LabError::io(path.display(), e))?;
@@ -236,9 +235,17 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// How often in a row the ends of other labs may come in between when a directory is made.
+const DISTURBED_MAX: usize = 1_000;
+
 /// Creates `dir` for this user only, and refuses one that somebody else could have put there.
 fn create_private_dir(dir: &Path) -> Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| {
+    let create = || fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    // The end of another lab may remove the directory in between, or the one above it.
+    let is_disturbed = |e: &io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists);
+    let is_undisturbed = |created: &io::Result<()>| !created.as_ref().is_err_and(is_disturbed);
+    let created = (0..DISTURBED_MAX).map(|_| create()).find(is_undisturbed).unwrap_or_else(create);
+    created.map_err(|e| {
         let hint = match (e.kind(), nix::unistd::geteuid().is_root()) {
             (io::ErrorKind::ReadOnlyFilesystem, true) => ": labs need a writable /run (in a container: --tmpfs /run)",
             (io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied, false) => {
@@ -248,7 +255,11 @@ fn create_private_dir(dir: &Path) -> Result<()> {
         };
         LabError::Failed(format!("{}: {e}{hint}", dir.display()))
     })?;
-    let owner = fs::symlink_metadata(dir).map_err(|e| LabError::io(dir.display(), e))?.uid();
+    let owner = match fs::symlink_metadata(dir) {
+        // Gone again: who opens a file in it finds out.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|e| LabError::io(dir.display(), e))?.uid(),
+    };
     if owner != nix::unistd::geteuid().as_raw() {
         return Err(LabError::Failed(format!(
             "{}: belongs to user {owner}, not to you; remove it or set XDG_RUNTIME_DIR",
@@ -291,5 +302,22 @@ mod tests {
         lock.remove().unwrap();
         assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
         fs::remove_dir(&root).unwrap();
+    }
+
+    #[test]
+    fn labs_that_end_do_not_disturb_labs_that_begin() {
+        let root = std::env::temp_dir().join(format!("podplane-locks-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        std::thread::scope(|scope| {
+            for name in ["one", "two", "three"] {
+                let base = root.join("run/labs");
+                scope.spawn(move || {
+                    for _ in 0..1_000 {
+                        LabPaths::below(base.clone(), name).unwrap().lock().unwrap().remove().unwrap();
+                    }
+                });
+            }
+        });
+        fs::remove_dir_all(&root).unwrap();
     }
 }
