@@ -79,8 +79,8 @@ drop_reasons! {
     NotLocal => "not-local", "A peer sent a packet whose destination is not on this node; nodes do not forward for each other.";
 
     // Flows.
-    DeniedByEgressPolicy => "denied-by-egress-policy", "No egress rule of the policies that select the sender allows it.";
-    DeniedByIngressPolicy => "denied-by-ingress-policy", "No ingress rule of the policies that select the receiver allows it.";
+    DeniedByEgressPolicy => "denied-by-egress-policy", "Policy forbids the sender to send it: a rule denies it, or no rule accepts it.";
+    DeniedByIngressPolicy => "denied-by-ingress-policy", "Policy forbids the receiver to receive it: a rule denies it, or no rule accepts it.";
     FlowTableFull => "flow-table-full", "The port holds its maximum of flows and none of them is idle.";
     NoSourcePort => "no-source-port", "No source port was found that keeps a translated flow apart from the others.";
     SourcePortsAwaited => "source-ports-awaited", "Every source port that this node holds is in use for the destination, and more are being claimed: the sender tries again.";
