@@ -17,6 +17,7 @@ mod maglev;
 pub mod matrix;
 pub mod objects;
 mod partition;
+pub mod routes;
 mod rules;
 pub mod selector;
 mod stable_hash;

@@ -1,0 +1,1 @@
+//! The Ingress and Gateway proxy.

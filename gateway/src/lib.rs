@@ -1,0 +1,9 @@
+//! The L7 doors of a cluster: names in, addresses out ([`dns`]); HTTP requests in, backends out ([`http`]).
+//!
+//! What they answer by is compiled elsewhere (`policy::names`, `policy::routes`) and swapped under them while they work. They
+//! know no files and no Kubernetes source: whoever runs them hands the tables over.
+
+#![forbid(unsafe_code)]
+
+pub mod dns;
+pub mod http;
