@@ -1,1 +1,3 @@
 //! The cluster DNS.
+
+pub mod forward;
