@@ -15,6 +15,7 @@ pub mod invariants;
 pub mod lint;
 mod maglev;
 pub mod matrix;
+pub mod names;
 pub mod objects;
 mod partition;
 pub mod routes;

@@ -16,6 +16,7 @@ pub use services::{
     ServicePortEntry, ServicePortId, ServicePortIndex, ServiceType, TrafficPolicy,
 };
 
+use crate::names::Names;
 use crate::rules::RuleSets;
 use crate::selector::Labels;
 use ipnet::IpNet;
@@ -138,6 +139,8 @@ pub struct Tables {
     pub(crate) node_ports: Arc<HashMap<(Protocol, u16), ServicePortIndex>>,
     /// Addresses that serve nodePorts, and whose they are.
     pub(crate) node_port_addresses: Arc<HashMap<IpAddr, NodeIndex>>,
+    /// What the cluster DNS answers.
+    pub names: Arc<Names>,
     pub(crate) rules: Arc<RuleSets>,
 }
 
