@@ -8,6 +8,7 @@ mod config;
 mod connection;
 mod counters;
 mod proxy;
+pub mod tls;
 mod worker;
 
 pub use config::{AccessLog, Config, Limits, Times};
