@@ -8,6 +8,7 @@ mod config;
 mod connection;
 mod counters;
 mod proxy;
+pub mod proxy_protocol;
 pub mod tls;
 mod worker;
 

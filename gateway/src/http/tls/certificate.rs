@@ -112,8 +112,8 @@ pub fn check_certificate(
     now: UnixTime,
 ) -> Result<CheckedCertificate, CertificateError> {
     let chain = read_chain(chain_pem)?;
-    let leaf = ParsedCertificate::try_from(&chain[0])
-        .map_err(|error| CertificateError::BadCertificate(error.to_string()))?;
+    let leaf =
+        ParsedCertificate::try_from(&chain[0]).map_err(|error| CertificateError::BadCertificate(error.to_string()))?;
     let warning = out_of_date(&leaf, now);
     let signer = aws_lc_rs::sign::any_supported_type(&read_key(key_pem)?).map_err(|_| CertificateError::BadKey)?;
     let key = CertifiedKey::new(chain, signer);
