@@ -1,9 +1,10 @@
 //! A cluster's objects, by kind and name, as one state of intent.
 //!
 //! In: objects from any source. Out: typed maps in a fixed order, so that whatever is compiled from them is the same on
-//! every node. They hold what compiling needs and no more: Pods and EndpointSlices in a compact form
-//! ([`Pod`], [`Slice`]), of Deployments and the like nothing. An object that is defined twice stays as it was defined first; of two objects that claim one address
-//! the first keeps it; the other is refused alone, as a [`Problem`] that names both files.
+//! every node. They hold what compiling needs and no more: Pods, EndpointSlices and Secrets in a compact form
+//! ([`Pod`], [`Slice`], [`Secret`]), of Deployments and the like nothing. An object that is defined twice stays as it was
+//! defined first; of two objects that claim one address the first keeps it; the other is refused alone, as a [`Problem`]
+//! that names both files.
 //!
 //! [`Definitions`] keeps a cluster up to date file by file, at a cost that depends on what changed;
 //! [`Cluster::from_objects`] makes one at once.
@@ -11,15 +12,19 @@
 mod claims;
 mod definitions;
 mod pod;
+mod secret;
 mod slice;
 
 pub use definitions::{Definition, Definitions, Delta, FileChange};
 pub use pod::Pod;
+pub use secret::{ChainAndKey, Secret};
 pub use slice::{Endpoint, Hints, Slice, SlicePort};
 
-use crate::objects::{ClusterNetworkPolicy, Kind, Object, Problem, Source, Sourced};
+use crate::objects::{
+    ClusterNetworkPolicy, Gateway, GatewayClass, HTTPRoute, Kind, Object, Problem, ReferenceGrant, Source, Sourced,
+};
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -83,6 +88,13 @@ cluster! {
     endpoint_slices: EndpointSlice(Slice), "EndpointSlices.";
     network_policies: NetworkPolicy(NetworkPolicy), "NetworkPolicies.";
     cluster_network_policies: ClusterNetworkPolicy(ClusterNetworkPolicy), "ClusterNetworkPolicies; the first half of the key is empty.";
+    ingresses: Ingress(Ingress), "Ingresses.";
+    ingress_classes: IngressClass(IngressClass), "IngressClasses; the first half of the key is empty.";
+    secrets: Secret(Secret), "Secrets: certificates and keys, and the names of all others.";
+    gateway_classes: GatewayClass(GatewayClass), "GatewayClasses; the first half of the key is empty.";
+    gateways: Gateway(Gateway), "Gateways.";
+    http_routes: HTTPRoute(HTTPRoute), "HTTPRoutes.";
+    reference_grants: ReferenceGrant(ReferenceGrant), "ReferenceGrants.";
 }
 
 impl Item {
@@ -95,6 +107,13 @@ impl Item {
             Object::EndpointSlice(object) => Item::EndpointSlice(Arc::new(Slice::from(&**object))),
             Object::NetworkPolicy(object) => Item::NetworkPolicy(object.clone()),
             Object::ClusterNetworkPolicy(object) => Item::ClusterNetworkPolicy(object.clone()),
+            Object::Ingress(object) => Item::Ingress(object.clone()),
+            Object::IngressClass(object) => Item::IngressClass(object.clone()),
+            Object::Secret(object) => Item::Secret(Arc::new(Secret::from(&**object))),
+            Object::GatewayClass(object) => Item::GatewayClass(object.clone()),
+            Object::Gateway(object) => Item::Gateway(object.clone()),
+            Object::HTTPRoute(object) => Item::HTTPRoute(object.clone()),
+            Object::ReferenceGrant(object) => Item::ReferenceGrant(object.clone()),
             Object::Deployment(_)
             | Object::ReplicaSet(_)
             | Object::StatefulSet(_)

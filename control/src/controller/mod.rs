@@ -28,11 +28,14 @@ mod tests;
 pub use network::LabNetwork;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use policy::objects::{ClusterNetworkPolicy, IPAddressPool, Object, ObjectRef, Problem, Severity, Source, Sourced};
+use policy::objects::{
+    ClusterNetworkPolicy, Gateway, GatewayClass, HTTPRoute, IPAddressPool, Object, ObjectRef, Problem, ReferenceGrant,
+    Severity, Source, Sourced,
+};
 use policy::selector::Selector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -52,7 +55,8 @@ type Key = (String, String);
 /// The result of [`fill`].
 #[derive(Clone, Debug, Default)]
 pub struct Filled {
-    /// Namespaces, Nodes, Pods, Services, EndpointSlices, NetworkPolicies and ClusterNetworkPolicies, in this order, each by namespace and name.
+    /// Namespaces, Nodes, Pods, Services, EndpointSlices, NetworkPolicies, ClusterNetworkPolicies, Ingresses, IngressClasses,
+    /// Secrets, GatewayClasses, Gateways, HTTPRoutes and ReferenceGrants, in this order, each by namespace and name.
     pub objects: Vec<Sourced<Object>>,
     /// Objects that were refused, and why; everything else is in `objects`. Warnings are about what an object lacks there.
     pub problems: Vec<Problem>,
@@ -107,6 +111,13 @@ struct State {
     cluster_policies: BTreeMap<Key, ClusterNetworkPolicy>,
     endpoints: BTreeMap<Key, Endpoints>,
     pools: BTreeMap<Key, IPAddressPool>,
+    ingresses: BTreeMap<Key, Ingress>,
+    ingress_classes: BTreeMap<Key, IngressClass>,
+    secrets: BTreeMap<Key, Secret>,
+    gateway_classes: BTreeMap<Key, GatewayClass>,
+    gateways: BTreeMap<Key, Gateway>,
+    http_routes: BTreeMap<Key, HTTPRoute>,
+    reference_grants: BTreeMap<Key, ReferenceGrant>,
 }
 
 impl State {
@@ -128,6 +139,13 @@ impl State {
             }
             Object::Endpoints(endpoints) => drop(self.endpoints.insert(key, Arc::unwrap_or_clone(endpoints))),
             Object::IPAddressPool(pool) => drop(self.pools.insert(key, Arc::unwrap_or_clone(pool))),
+            Object::Ingress(ingress) => drop(self.ingresses.insert(key, Arc::unwrap_or_clone(ingress))),
+            Object::IngressClass(class) => drop(self.ingress_classes.insert(key, Arc::unwrap_or_clone(class))),
+            Object::Secret(secret) => drop(self.secrets.insert(key, Arc::unwrap_or_clone(secret))),
+            Object::GatewayClass(class) => drop(self.gateway_classes.insert(key, Arc::unwrap_or_clone(class))),
+            Object::Gateway(gateway) => drop(self.gateways.insert(key, Arc::unwrap_or_clone(gateway))),
+            Object::HTTPRoute(route) => drop(self.http_routes.insert(key, Arc::unwrap_or_clone(route))),
+            Object::ReferenceGrant(grant) => drop(self.reference_grants.insert(key, Arc::unwrap_or_clone(grant))),
         }
     }
 
@@ -169,8 +187,10 @@ impl State {
 
     /// Every namespace that is used exists and has the label that the API server gives it.
     fn complete_namespaces(&mut self) {
-        let pods = self.pods.keys().chain(self.services.keys()).chain(self.slices.keys()).chain(self.policies.keys());
-        let used: BTreeSet<String> = pods.map(|(namespace, _)| namespace.clone()).collect();
+        let keys = self.pods.keys().chain(self.services.keys()).chain(self.slices.keys()).chain(self.policies.keys());
+        let keys = keys.chain(self.ingresses.keys()).chain(self.secrets.keys()).chain(self.gateways.keys());
+        let keys = keys.chain(self.http_routes.keys()).chain(self.reference_grants.keys());
+        let used: BTreeSet<String> = keys.map(|(namespace, _)| namespace.clone()).collect();
         for name in used {
             self.namespaces.entry(name.clone()).or_insert_with(|| {
                 let mut namespace = Namespace::default();
@@ -194,6 +214,13 @@ impl State {
         let cluster_policies = self.cluster_policies.into_values().map(Object::from);
         let all =
             namespaces.chain(nodes).chain(pods).chain(services).chain(slices).chain(policies).chain(cluster_policies);
+        let all = all.chain(self.ingresses.into_values().map(Object::from));
+        let all = all.chain(self.ingress_classes.into_values().map(Object::from));
+        let all = all.chain(self.secrets.into_values().map(Object::from));
+        let all = all.chain(self.gateway_classes.into_values().map(Object::from));
+        let all = all.chain(self.gateways.into_values().map(Object::from));
+        let all = all.chain(self.http_routes.into_values().map(Object::from));
+        let all = all.chain(self.reference_grants.into_values().map(Object::from));
         all.map(|object| Sourced { source: problems.source(&object.reference()), object }).collect()
     }
 }

@@ -4,9 +4,9 @@
 //! The types follow the API's field by field, so that an object is written back as it was read. Their meaning is decided
 //! where they are compiled, their limits where they are validated.
 
+use super::words::words;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// A policy of the whole cluster. It has no namespace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,40 +73,6 @@ pub enum Action {
     Deny,
     /// Leaves it to the next tier.
     Pass,
-}
-
-macro_rules! words {
-    ($type:ident: $($word:ident),*) => {
-        impl $type {
-            /// As written in a manifest.
-            pub fn as_str(self) -> &'static str {
-                match self { $($type::$word => stringify!($word),)* }
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<$type, String> {
-                match text.as_str() {
-                    $(stringify!($word) => Ok($type::$word),)*
-                    _ => Err(format!("\"{text}\" is not supported, use {}", [$(stringify!($word)),*].join(", "))),
-                }
-            }
-        }
-
-        impl From<$type> for &'static str {
-            fn from(value: $type) -> &'static str {
-                value.as_str()
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
 }
 
 words!(Tier: Admin, Baseline);

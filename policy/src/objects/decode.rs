@@ -2,15 +2,17 @@
 //! reported, and what the API server would refuse is refused.
 
 use super::cluster_network_policy::{ClusterNetworkPolicy, Tier};
+use super::gateway_api::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
 use super::object::{Kind, Object, ObjectRef, Source, Sourced};
 use super::pool::IPAddressPool;
 use super::problem::{Problem, Severity};
 use super::reader::{Mismatch, read};
 use super::{Parsed, annotations, closing, validate};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use serde_json::{Map, Value};
 
 /// What a list has besides its items.
@@ -112,6 +114,13 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
         Kind::ClusterNetworkPolicy => read::<ClusterNetworkPolicy>(value, &mut unknown).map(Object::from),
         Kind::Endpoints => read::<Endpoints>(value, &mut unknown).map(Object::from),
         Kind::IPAddressPool => read::<IPAddressPool>(value, &mut unknown).map(Object::from),
+        Kind::Ingress => read::<Ingress>(value, &mut unknown).map(Object::from),
+        Kind::IngressClass => read::<IngressClass>(value, &mut unknown).map(Object::from),
+        Kind::Secret => read::<Secret>(value, &mut unknown).map(merge_string_data).map(Object::from),
+        Kind::GatewayClass => read::<GatewayClass>(value, &mut unknown).map(Object::from),
+        Kind::Gateway => read::<Gateway>(value, &mut unknown).map(Object::from),
+        Kind::HTTPRoute => read::<HTTPRoute>(value, &mut unknown).map(Object::from),
+        Kind::ReferenceGrant => read::<ReferenceGrant>(value, &mut unknown).map(Object::from),
     };
     let mut object = match object {
         Ok(object) => object,
@@ -149,6 +158,15 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
     closings.into_iter().for_each(|(field, message)| report(field, message, Severity::Closed));
     unknown.into_iter().for_each(|field| report(field, "unknown field, ignored".into(), Severity::Warning));
     parsed.objects.push(Sourced { source: source.clone(), object });
+}
+
+/// A Secret with what it gives as text among its data, where it wins, as the API server stores it.
+fn merge_string_data(mut secret: Secret) -> Secret {
+    if let Some(texts) = secret.string_data.take() {
+        let texts = texts.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes())));
+        secret.data.get_or_insert_default().extend(texts);
+    }
+    secret
 }
 
 fn group(api_version: &str) -> &str {

@@ -1,11 +1,12 @@
 //! The kinds of objects that podplane understands, and how one is named.
 
 use super::cluster_network_policy::ClusterNetworkPolicy;
+use super::gateway_api::{GATEWAY_GROUP, Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
 use super::pool::IPAddressPool;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -143,6 +144,13 @@ kinds! {
     ClusterNetworkPolicy, "policy.networking.k8s.io/v1alpha2", false;
     Endpoints, "v1", true;
     IPAddressPool, "podplane.io/v1alpha1", true;
+    Ingress, "networking.k8s.io/v1", true;
+    IngressClass, "networking.k8s.io/v1", false;
+    Secret, "v1", true;
+    GatewayClass, "gateway.networking.k8s.io/v1", false;
+    Gateway, "gateway.networking.k8s.io/v1", true;
+    HTTPRoute, "gateway.networking.k8s.io/v1", true;
+    ReferenceGrant, "gateway.networking.k8s.io/v1beta1", true;
 }
 
 impl Kind {
@@ -151,9 +159,17 @@ impl Kind {
         Kind::ALL.iter().copied().find(|candidate| candidate.as_str() == kind)
     }
 
-    /// Whether objects of this kind may say `api_version`: [`Self::api_version`], or what another project calls the same.
+    /// Whether objects of this kind may say `api_version`: [`Self::api_version`], what another project calls the same, or
+    /// another version of the Gateway API with the same fields.
     pub fn accepts(self, api_version: &str) -> bool {
-        api_version == self.api_version() || (self == Kind::IPAddressPool && api_version == METALLB_API_VERSION)
+        let is_same = || match self {
+            Kind::IPAddressPool => api_version == METALLB_API_VERSION,
+            Kind::GatewayClass | Kind::Gateway | Kind::HTTPRoute | Kind::ReferenceGrant => {
+                matches!(api_version.split_once('/'), Some((GATEWAY_GROUP, "v1" | "v1beta1")))
+            }
+            _ => false,
+        };
+        api_version == self.api_version() || is_same()
     }
 }
 

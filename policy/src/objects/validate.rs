@@ -75,6 +75,13 @@ pub(crate) fn validate(object: &Object) -> Vec<(String, String)> {
         Object::ClusterNetworkPolicy(policy) => cluster_network_policy::validate_policy(policy, out),
         Object::Endpoints(endpoints) => endpoints::validate_endpoints(endpoints, out),
         Object::IPAddressPool(pool) => pool::validate_pool(pool, out),
+        Object::Ingress(_)
+        | Object::IngressClass(_)
+        | Object::Secret(_)
+        | Object::GatewayClass(_)
+        | Object::Gateway(_)
+        | Object::HTTPRoute(_)
+        | Object::ReferenceGrant(_) => {}
     }
     findings.0
 }
