@@ -419,3 +419,32 @@ fn names_that_are_no_file_names_stay_inside_the_folder() {
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found.contains(&"%2E.%2F..%2Fx.yaml".to_owned()), "{found:?}");
 }
+
+#[test]
+fn a_written_secret_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = "{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {tls.key: k}}";
+    let objects = policy::objects::parse("test.yaml", text).objects;
+    write(folder.path(), objects.iter().map(|sourced| &sourced.object)).expect("the folder can be written");
+    let file = folder.path().join("secrets/default/s.yaml");
+    let metadata = std::fs::metadata(file).expect("the Secret is written");
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn doors_have_the_folders_of_their_plural_names() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = "
+{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: c}, spec: {controller: example.com/c}}
+---
+{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: i}, spec: {defaultBackend: {service: {name: s, port: {number: 80}}}}}
+---
+{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: c}, spec: {controllerName: example.com/c}}
+";
+    let objects = policy::objects::parse("test.yaml", text).objects;
+    write(folder.path(), objects.iter().map(|sourced| &sourced.object)).expect("the folder can be written");
+    for file in ["ingressclasses/c.yaml", "ingresses/default/i.yaml", "gatewayclasses/c.yaml"] {
+        assert!(folder.path().join(file).exists(), "{file}");
+    }
+}

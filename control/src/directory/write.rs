@@ -9,6 +9,7 @@ use policy::objects::{Kind, Object};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Longest file name before it is cut: file systems end at 255 bytes, the name of an object at 253 characters.
@@ -40,7 +41,9 @@ pub fn write<'a>(root: &Path, objects: impl IntoIterator<Item = &'a Object>) -> 
         if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
             done.unchanged += 1;
         } else {
-            replace(&path, text.as_bytes())?;
+            // Others may read intent, but not keys.
+            let mode = if object.kind() == Kind::Secret { 0o600 } else { 0o666 };
+            replace(&path, text.as_bytes(), mode)?;
             done.written += 1;
         }
         wanted.insert(path);
@@ -61,6 +64,7 @@ fn folder(kind: Kind) -> String {
         Kind::NetworkPolicy => "networkpolicies".to_owned(),
         Kind::ClusterNetworkPolicy => "clusternetworkpolicies".to_owned(),
         Kind::Endpoints => "endpoints".to_owned(),
+        Kind::Ingress | Kind::IngressClass | Kind::GatewayClass => format!("{}es", kind.as_str().to_lowercase()),
         _ => format!("{}s", kind.as_str().to_lowercase()),
     }
 }
@@ -92,13 +96,16 @@ fn file_name(name: &str) -> String {
     safe
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+/// `mode` is what the file may at most be opened for; the umask takes from it.
+fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().expect("a file of an object is in the folder of its kind");
     fs::create_dir_all(folder)?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(path.file_name().expect("a file of an object has a name"));
     let hidden = folder.join(hidden);
-    let written = fs::File::create(&hidden).and_then(|mut file| file.write_all(content));
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    let written = options.open(&hidden).and_then(|mut file| file.write_all(content));
     let renamed = written.and_then(|()| fs::rename(&hidden, path));
     if renamed.is_err() {
         let _ = fs::remove_file(&hidden);
