@@ -9,6 +9,7 @@ mod connection;
 mod counters;
 mod proxy;
 pub mod proxy_protocol;
+mod server;
 pub mod tls;
 mod worker;
 
@@ -16,4 +17,5 @@ pub use config::{AccessLog, Config, Limits, Times};
 pub use connection::{ConnectionInfo, TlsInfo, serve_connection};
 pub use counters::{Counters, Counts};
 pub use proxy::Proxy;
+pub use server::{HttpServer, ServerConfig, ServerProblem, StartError, Stopping};
 pub use worker::Worker;
