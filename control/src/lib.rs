@@ -1,6 +1,7 @@
 //! Where intent comes from and how it reaches the node.
 //!
 //! - [`directory`] is the source: a watched folder of Kubernetes YAML, turned into generations of objects.
+//! - [`manifests`] is the source of commands that run by themselves: files and folders as a person wrote them, watched.
 //! - [`controller`] plays the Kubernetes controllers for objects that a person wrote, as a pure function.
 //! - [`ipam`] hands out addresses of ranges to pods and Services, [`pools`] those that Services have for the outside.
 //! - [`announce`] decides which node answers for a LoadBalancer address, and hears which nodes live.
@@ -19,4 +20,8 @@ mod health;
 mod holder;
 pub mod ipam;
 mod log;
+pub mod manifests;
 pub mod pools;
+mod stop;
+
+pub use stop::Stop;

@@ -19,10 +19,9 @@ use crate::controller::LabNetwork;
 use crate::directory::{Digest, Directory, Generation, Wake};
 use crate::ipam::gateway;
 use crate::log::{Level, event};
+use crate::stop::Stop;
 use intent::Intent;
 use ipnet::IpNet;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 pub use node::TapMode;
 use node::{Dataplane, DataplaneConfig, StartError, Stopped};
 use outside::Outside;
@@ -183,13 +182,7 @@ pub(crate) struct Agent {
 /// Runs a node process until it is told to stop. To be called from the main thread before there are others: the signals
 /// are blocked for all.
 pub fn run(config: AgentConfig) -> Result<(), AgentError> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    let system = |what| move |error: nix::Error| AgentError::System(what, error.into());
-    signals.thread_block().map_err(system("blocking signals"))?;
-    let stop = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(system("receiving signals"))?;
+    let stop = Stop::on_signals().map_err(|error| AgentError::System("receiving signals", error))?;
     let watching = |error| AgentError::System("watching the cluster directory", error);
     let mut directory = Directory::open(&config.cluster_dir).map_err(watching)?;
     let socket = config.socket.clone();
@@ -241,7 +234,7 @@ impl Agent {
     }
 
     /// Takes generation after generation until `stop` is readable.
-    fn follow(&self, directory: &mut Directory, stop: &SignalFd) -> Result<(), AgentError> {
+    fn follow(&self, directory: &mut Directory, stop: &Stop) -> Result<(), AgentError> {
         loop {
             match directory.refresh() {
                 Some(generation) => self.apply(generation)?,

@@ -11,6 +11,7 @@
 
 mod endpoints;
 mod hints;
+mod lacking;
 mod load_balancers;
 mod mirroring;
 mod names;
@@ -25,6 +26,7 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use lacking::Lacking;
 pub use network::LabNetwork;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};

@@ -68,6 +68,12 @@ fn wants_node_ports(spec: &ServiceSpec) -> bool {
     has_node_ports(spec) && !(is_balancer && spec.allocate_load_balancer_node_ports == Some(false))
 }
 
+/// Whether the Service is to be given a nodePort.
+pub(super) fn lacks_number(service: &Service) -> bool {
+    let Some(spec) = &service.spec else { return false };
+    wants_node_ports(spec) && spec.ports.iter().flatten().any(|port| stated(port.node_port).is_none())
+}
+
 fn wants_health_check(spec: &ServiceSpec) -> bool {
     load_balancers::is_load_balancer(spec) && spec.external_traffic_policy.as_deref() == Some("Local")
 }

@@ -100,6 +100,11 @@ fn stated(service: &Service) -> Vec<&str> {
     if many.is_empty() { one.collect() } else { many }
 }
 
+/// Whether the Service is to be given an address.
+pub(super) fn lacks_address(service: &Service) -> bool {
+    wants_addresses(service) && stated(service).is_empty()
+}
+
 fn wants_addresses(service: &Service) -> bool {
     !is_external_name(service) && !is_headless(service)
 }

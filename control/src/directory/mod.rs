@@ -5,7 +5,7 @@
 //! replaced by renaming, a swapped symbolic link and a folder that appears later are all seen. No objects are kept here:
 //! whoever takes the generations holds them ([`policy::cluster::Definitions`]).
 //!
-//! How it waits: the kernel reports that something happened (module `watch`); the directory then waits until nothing
+//! How it waits: the kernel reports that something happened (module `watch`); the directory (module `watched`) then waits until nothing
 //! happened for [`SETTLE`], at most [`DELAY_MAX`], and looks once: at the files that the reports name, if they say no more
 //! than that plain files came, went or changed; else at the whole tree. Without any report it looks at the whole tree every
 //! [`LOOK_EVERY`], for file systems that report nothing. Only files that changed are parsed.
@@ -14,24 +14,24 @@
 
 mod tree;
 mod watch;
+mod watched;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use tree::{Content, Entry};
+pub(crate) use watched::{Watched, wait};
 pub use write::{Written, write};
 
 use crate::hash::fnv1a;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::cluster::FileChange;
 use policy::objects::Problem;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
-use tree::Tree;
-use watch::{Seen, Watcher};
 
 /// Quiet time that ends a burst: several times what `cp` or an editor needs between two files, and not felt by a person.
 pub const SETTLE: Duration = Duration::from_millis(20);
@@ -98,11 +98,7 @@ pub enum Wake {
 
 /// A watched cluster directory.
 pub struct Directory {
-    root: PathBuf,
-    watcher: Watcher,
-    tree: Tree,
-    /// What happened since the last look.
-    seen: Seen,
+    watched: Watched,
     generation: u64,
 }
 
@@ -110,61 +106,25 @@ impl Directory {
     /// Opens `root`, which need not exist yet. Nothing is read until [`Directory::refresh`].
     pub fn open(root: &Path) -> io::Result<Directory> {
         let root = std::path::absolute(root)?;
-        let seen = Seen { everywhere: true, ..Seen::default() };
-        Ok(Directory { root, watcher: Watcher::new()?, tree: Tree::default(), seen, generation: 0 })
+        Ok(Directory { watched: Watched::open(&root, &root)?, generation: 0 })
     }
 
     /// Looks at what may have changed; a generation if something is other than at the last look. The first look always
     /// gives one.
     pub fn refresh(&mut self) -> Option<Generation> {
         let began = Instant::now();
-        // What has happened up to here is seen by this look, what happens from here on is reported again.
-        if self.watcher.drain(&mut self.seen).is_err() {
-            self.seen.everywhere = true;
-        }
-        let seen = std::mem::take(&mut self.seen);
-        let (files, changed) = self.tree.refresh(&self.root, seen, &mut self.watcher);
+        let mut files = Vec::new();
+        let changed = self.watched.look(&mut |content| files.push(content.into_definitions()));
         if !changed && self.generation > 0 {
             return None;
         }
         self.generation += 1;
-        let (digest, problems) = (self.tree.digest(), self.tree.problems().cloned().collect());
+        let (digest, problems) = (self.watched.digest(), self.watched.problems().cloned().collect());
         Some(Generation { number: self.generation, began, digest, files, problems })
     }
 
     /// Waits until the tree may have changed and has settled, or until `stop` is readable.
     pub fn wait(&mut self, stop: BorrowedFd<'_>) -> io::Result<Wake> {
-        let mut burst: Option<Instant> = None;
-        loop {
-            let timeout = match burst {
-                None => LOOK_EVERY,
-                Some(began) => SETTLE.min(DELAY_MAX.saturating_sub(began.elapsed())),
-            };
-            let (happened, stopped) = self.poll(stop, timeout)?;
-            if stopped {
-                return Ok(Wake::Stop);
-            }
-            let counts = happened && self.watcher.drain(&mut self.seen)?;
-            match burst {
-                None if counts => burst = Some(Instant::now()),
-                None if happened => {}
-                None => {
-                    self.seen.everywhere = true;
-                    return Ok(Wake::Look);
-                }
-                Some(began) if !counts || began.elapsed() >= DELAY_MAX => return Ok(Wake::Look),
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn poll(&self, stop: BorrowedFd<'_>, timeout: Duration) -> io::Result<(bool, bool)> {
-        let timeout_ms = timeout.as_millis().max(1) as u16;
-        let mut fds = [PollFd::new(self.watcher.as_fd(), PollFlags::POLLIN), PollFd::new(stop, PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::from(timeout_ms)) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok((fds[0].any().unwrap_or(false), fds[1].any().unwrap_or(false)))
+        wait(std::slice::from_mut(&mut self.watched), stop)
     }
 }

@@ -2,9 +2,10 @@ use super::*;
 use policy::cluster::Definitions;
 use policy::objects::{Object, parse};
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// How long a change may take to be seen before a test fails; far above what it takes.
@@ -297,7 +298,7 @@ fn b21_a_change_of_one_file_is_looked_for_in_that_file_alone() {
             _ => fs::remove_file(&path).unwrap(),
         }
         assert_eq!(bench.directory.wait(bench.stop.as_fd()).unwrap(), Wake::Look);
-        let seen = &bench.directory.seen;
+        let seen = &bench.directory.watched.seen;
         assert!(!seen.everywhere && seen.paths.iter().eq([&path]), "{change}: {seen:?}");
         let generation = bench.refresh().unwrap();
         let changed: Vec<&str> = generation.files.iter().map(|change| &*change.file).collect();
@@ -309,7 +310,7 @@ fn b21_a_change_of_one_file_is_looked_for_in_that_file_alone() {
     // A folder may bring anything.
     fs::create_dir(bench.root.join("more")).unwrap();
     assert_eq!(bench.directory.wait(bench.stop.as_fd()).unwrap(), Wake::Look);
-    assert!(bench.directory.seen.everywhere);
+    assert!(bench.directory.watched.seen.everywhere);
 }
 
 #[test]

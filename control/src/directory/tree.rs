@@ -8,12 +8,13 @@ use super::watch::{Seen, Watcher};
 use super::{Digest, file_digest};
 use crate::hash::fnv1a;
 use policy::cluster::{Definition, FileChange};
-use policy::objects::{self, ObjectRef, Parsed, Problem, Severity};
+use policy::objects::{self, Object, ObjectRef, Parsed, Problem, Severity, Sourced};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Folders in folders; a ring of symbolic links ends earlier, because no folder is entered twice.
@@ -53,6 +54,33 @@ impl Stamp {
     }
 }
 
+/// What a file that changed holds.
+pub(crate) struct Content {
+    /// Its name.
+    pub(crate) file: Arc<str>,
+    /// Its objects in order; none for a file that is gone.
+    pub(crate) objects: Vec<Entry>,
+}
+
+/// One object of a changed file.
+pub(crate) enum Entry {
+    /// As it is written there.
+    Written(Sourced<Object>),
+    /// As the file defined it before this change: its last good form.
+    Kept(ObjectRef),
+}
+
+impl Content {
+    /// The same in the form in which a cluster keeps it.
+    pub(super) fn into_definitions(self) -> FileChange {
+        let objects = self.objects.iter().filter_map(|entry| match entry {
+            Entry::Written(sourced) => Some(Definition::new(sourced)),
+            Entry::Kept(reference) => Definition::kept(reference),
+        });
+        FileChange { file: self.file, objects: objects.collect() }
+    }
+}
+
 /// A manifest file as last read.
 #[derive(Debug, Default)]
 struct File {
@@ -61,6 +89,8 @@ struct File {
     /// Digest of the path and the content.
     digest: u128,
     readable: bool,
+    /// Whether all of it could be read, once.
+    was_read: bool,
     /// Hashes of the names of the objects that are in force from it.
     names: Box<[u128]>,
     problems: Vec<Problem>,
@@ -69,6 +99,8 @@ struct File {
 /// The manifest files of a tree.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
+    /// What the root is called in the names of files.
+    shown: PathBuf,
     files: BTreeMap<PathBuf, File>,
     digest: Digest,
     /// Files to read again at the next look.
@@ -82,6 +114,16 @@ pub(super) struct Tree {
 }
 
 impl Tree {
+    /// No files yet; their names will begin with `shown` in place of the root.
+    pub(super) fn new(shown: &Path) -> Tree {
+        Tree { shown: shown.to_owned(), ..Tree::default() }
+    }
+
+    /// Whether a file was read, ever.
+    pub(super) fn has_read(&self) -> bool {
+        self.files.values().any(|file| file.was_read)
+    }
+
     /// All problems, by file.
     pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter().chain(self.faulty.iter().flat_map(|path| &self.files[path].problems))
@@ -92,15 +134,21 @@ impl Tree {
         self.digest
     }
 
-    /// Looks again where `seen` says, and at files that changed just before the last look. Gives the files that changed,
-    /// and whether anything is other than before: a problem may be.
-    pub(super) fn refresh(&mut self, root: &Path, seen: Seen, watcher: &mut Watcher) -> (Vec<FileChange>, bool) {
-        let mut look = Look { root, changes: Vec::new(), changed: false };
+    /// Looks again where `seen` says, and at files that changed just before the last look. `take` gets the files that
+    /// changed; the result is whether anything is other than before: a problem may be.
+    pub(super) fn refresh(
+        &mut self,
+        root: &Path,
+        seen: Seen,
+        watcher: &mut Watcher,
+        take: &mut dyn FnMut(Content),
+    ) -> bool {
+        let mut look = Look { names: Names { root, shown: &self.shown.clone() }, take, changed: false };
         let follows_links = self.has_links && (seen.hidden || !seen.paths.is_empty());
         if seen.everywhere || follows_links || !self.refresh_some(seen.paths, &mut look) {
             self.refresh_all(&mut look, watcher);
         }
-        (look.changes, look.changed)
+        look.changed
     }
 
     /// Looks at some paths; `false` if what is there calls for a look at everything.
@@ -109,7 +157,7 @@ impl Tree {
         for path in paths {
             match fs::symlink_metadata(&path) {
                 Ok(metadata) if !metadata.is_file() => return false,
-                Ok(_) if !is_manifest(&path) => {}
+                Ok(_) if !is_manifest(&path) && path != look.names.root => {}
                 Ok(_) if self.files.len() >= FILES_MAX && !self.files.contains_key(&path) => return false,
                 Ok(metadata) => self.refresh_file(&path, &metadata, look),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.remove(&path, look),
@@ -123,15 +171,23 @@ impl Tree {
     /// with its source.
     fn refresh_all(&mut self, look: &mut Look<'_>, watcher: &mut Watcher) {
         self.racy.clear();
-        let mut walk =
-            Walk { watcher, found: BTreeMap::new(), entered: BTreeSet::new(), has_links: false, problems: Vec::new() };
-        walk.watcher.begin(look.root);
-        let root_error = walk.enter(look.root, 0).err();
+        let root = look.names.root;
+        let mut walk = Walk {
+            names: look.names,
+            watcher,
+            found: BTreeMap::new(),
+            entered: BTreeSet::new(),
+            has_links: false,
+            problems: Vec::new(),
+        };
+        walk.watcher.begin(root);
+        let root_error = walk.begin(root).err();
         walk.watcher.end();
         let Walk { found, has_links, mut problems, .. } = walk;
         match root_error {
             Some(error) => {
-                problems = vec![unreadable(look.root, &format!("{error}; what it last held stays in force"))]
+                let reason = format!("{error}; what it last held stays in force");
+                problems = vec![look.names.unreadable(root, &reason)]
             }
             None => {
                 self.has_links = has_links;
@@ -149,7 +205,7 @@ impl Tree {
         self.digest = self.digest.without(file.digest);
         self.faulty.remove(path);
         look.changed = true;
-        look.changes.push(FileChange { file: path.to_string_lossy().into(), objects: Vec::new() });
+        (look.take)(Content { file: look.names.of(path).into(), objects: Vec::new() });
     }
 
     fn refresh_file(&mut self, path: &Path, metadata: &Metadata, look: &mut Look<'_>) {
@@ -166,16 +222,18 @@ impl Tree {
         }
         let text = read(path, metadata.len());
         let content = text.as_deref().unwrap_or_default();
-        let digest = file_digest(path.strip_prefix(look.root).unwrap_or(path), content);
+        let digest = file_digest(path.strip_prefix(look.names.root).unwrap_or(path), content);
         if !is_new && digest == file.digest && text.is_ok() && file.readable {
             return;
         }
         file.readable = text.is_ok();
-        let (objects, problems) = parse(path, text, &file.names);
+        let name = look.names.of(path);
+        let (objects, problems) = parse(&name, text, &file.names);
         look.changed |= is_new || digest != file.digest || problems != file.problems;
         if let Some(objects) = objects {
             file.names = objects.iter().map(name_of).collect();
-            look.changes.push(FileChange { file: path.to_string_lossy().into(), objects });
+            file.was_read |= !problems.iter().any(|problem| problem.severity == Severity::Unreadable);
+            (look.take)(Content { file: name.into(), objects });
             look.changed = true;
         }
         self.digest = self.digest.with(digest);
@@ -194,14 +252,38 @@ impl Tree {
 
 /// What one look gathers.
 struct Look<'a> {
-    root: &'a Path,
-    changes: Vec<FileChange>,
+    names: Names<'a>,
+    take: &'a mut dyn FnMut(Content),
     changed: bool,
 }
 
+/// What files are called.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    root: &'a Path,
+    /// In place of the root.
+    shown: &'a Path,
+}
+
+impl Names<'_> {
+    fn of(self, path: &Path) -> String {
+        match path.strip_prefix(self.root) {
+            Ok(below) if !below.as_os_str().is_empty() => self.shown.join(below).to_string_lossy().into_owned(),
+            _ => self.shown.to_string_lossy().into_owned(),
+        }
+    }
+
+    fn unreadable(self, path: &Path, reason: &str) -> Problem {
+        Problem::unreadable(&self.of(path), reason)
+    }
+}
+
 /// Hash of an object's name: the names of all objects of a cluster would take as much room as half of the rest.
-fn name_of(definition: &Definition) -> u128 {
-    hash_of(&definition.reference())
+fn name_of(entry: &Entry) -> u128 {
+    match entry {
+        Entry::Written(sourced) => hash_of(&sourced.object.reference()),
+        Entry::Kept(reference) => hash_of(reference),
+    }
 }
 
 fn hash_of(ObjectRef { kind, namespace, name }: &ObjectRef) -> u128 {
@@ -221,14 +303,14 @@ fn read(path: &Path, size: u64) -> io::Result<String> {
 
 /// The objects and problems of a file of whose objects those with the names `last` are in force; no objects if all of them
 /// stay.
-fn parse(path: &Path, text: io::Result<String>, last: &[u128]) -> (Option<Vec<Definition>>, Vec<Problem>) {
+fn parse(name: &str, text: io::Result<String>, last: &[u128]) -> (Option<Vec<Entry>>, Vec<Problem>) {
     let kept = if last.is_empty() { "" } else { "; its last good content stays in force" };
     let text = match text {
         Ok(text) => text,
-        Err(error) => return (None, vec![unreadable(path, &format!("{error}{kept}"))]),
+        Err(error) => return (None, vec![Problem::unreadable(name, &format!("{error}{kept}"))]),
     };
-    let Parsed { objects, mut problems } = objects::parse(&path.to_string_lossy(), &text);
-    let mut objects: Vec<Definition> = objects.iter().map(Definition::new).collect();
+    let Parsed { objects, mut problems } = objects::parse(name, &text);
+    let mut objects: Vec<Entry> = objects.into_iter().map(Entry::Written).collect();
     if problems.iter().any(|problem| problem.severity == Severity::Unreadable) {
         for problem in problems.iter_mut().filter(|problem| problem.severity == Severity::Unreadable) {
             problem.message.push_str(kept);
@@ -242,7 +324,7 @@ fn parse(path: &Path, text: io::Result<String>, last: &[u128]) -> (Option<Vec<De
         if last.contains(&name) {
             problem.message.push_str("; its last good form stays in force");
             if present.insert(name) {
-                objects.extend(Definition::kept(reference));
+                objects.push(Entry::Kept(reference.clone()));
             }
         } else if !present.contains(&name) {
             problem.note_absence();
@@ -251,11 +333,8 @@ fn parse(path: &Path, text: io::Result<String>, last: &[u128]) -> (Option<Vec<De
     (Some(objects), problems)
 }
 
-fn unreadable(path: &Path, reason: &str) -> Problem {
-    Problem::unreadable(&path.to_string_lossy(), reason)
-}
-
 struct Walk<'a> {
+    names: Names<'a>,
     watcher: &'a mut Watcher,
     found: BTreeMap<PathBuf, Metadata>,
     entered: BTreeSet<(u64, u64)>,
@@ -264,6 +343,17 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// The root: a folder, or one file, whatever that is called.
+    fn begin(&mut self, root: &Path) -> io::Result<()> {
+        if !fs::metadata(root)?.is_file() {
+            return self.enter(root, 0);
+        }
+        self.watcher.watch_file(root)?;
+        self.follow_link(root)?;
+        self.found.insert(root.to_owned(), fs::metadata(root)?);
+        Ok(())
+    }
+
     fn enter(&mut self, folder: &Path, depth: u32) -> io::Result<()> {
         let metadata = fs::metadata(folder)?;
         if !self.entered.insert((metadata.dev(), metadata.ino())) {
@@ -276,14 +366,14 @@ impl Walk<'_> {
                 "cannot be watched ({error}); changes are found within 10 s. If there is no room, raise \
                                   fs.inotify.max_user_watches"
             );
-            self.problems.push(Problem { severity: Severity::Warning, ..unreadable(folder, &reason) });
+            self.problems.push(Problem { severity: Severity::Warning, ..self.names.unreadable(folder, &reason) });
         }
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             if let Err(error) = self.look_at(&path, depth) {
                 // Gone since it was listed: its event follows.
                 if error.kind() != io::ErrorKind::NotFound {
-                    self.problems.push(unreadable(&path, &error.to_string()));
+                    self.problems.push(self.names.unreadable(&path, &error.to_string()));
                 }
             }
         }
@@ -296,13 +386,7 @@ impl Walk<'_> {
         if hidden {
             return Ok(());
         }
-        if path.is_symlink() {
-            self.has_links = true;
-            if let Some(target) = fs::canonicalize(path)?.parent() {
-                // The link's own folder does not see its target change. Without a watch the regular look finds it.
-                let _ = self.watcher.watch_target(target);
-            }
-        }
+        self.follow_link(path)?;
         let metadata = fs::metadata(path)?;
         if metadata.is_dir() {
             return if depth < DEPTH_MAX { self.enter(path, depth + 1) } else { Err(too_deep()) };
@@ -312,6 +396,18 @@ impl Walk<'_> {
                 return Err(io::Error::other(format!("more than {FILES_MAX} manifest files")));
             }
             self.found.insert(path.to_owned(), metadata);
+        }
+        Ok(())
+    }
+
+    /// Watches where a symbolic link ends: its own folder does not see its target change.
+    fn follow_link(&mut self, path: &Path) -> io::Result<()> {
+        if path.is_symlink() {
+            self.has_links = true;
+            if let Some(target) = fs::canonicalize(path)?.parent() {
+                // Without a watch the regular look finds it.
+                let _ = self.watcher.watch_target(target);
+            }
         }
         Ok(())
     }

@@ -84,6 +84,13 @@ impl Watcher {
         self.add(folder, TREE_EVENTS, Interest::Folder)
     }
 
+    /// Watches for one file in its folder; in the whole folder, if it is a link, which may lead through others there.
+    pub(super) fn watch_file(&mut self, file: &Path) -> io::Result<()> {
+        let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else { return Ok(()) };
+        let interest = if file.is_symlink() { Interest::Target } else { Interest::Name(name.to_owned()) };
+        self.add(folder, TREE_EVENTS, interest)
+    }
+
     /// Watches a folder in which a symbolic link ends.
     pub(super) fn watch_target(&mut self, folder: &Path) -> io::Result<()> {
         self.add(folder, TREE_EVENTS, Interest::Target)
