@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+#[allow(dead_code)]
+mod follow;
 mod grid;
 mod intent;
 mod junit;

@@ -130,11 +130,11 @@ mod tests {
     /// Documents of which any selection may be there, complete and incomplete ones.
     const DOCUMENTS: [&str; 10] = [
         "{apiVersion: v1, kind: Namespace, metadata: {name: default}}",
-        "{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {podCIDR: 10.0.0.0/24}, status: {addresses: [{type: \
+        "{apiVersion: v1, kind: Node, metadata: {name: n1}, spec: {podCIDR: 10.0.0.0/24}, status: {addresses: [{type: \
          InternalIP, address: 192.0.2.1}]}}",
-        "{apiVersion: v1, kind: Node, metadata: {name: m}}",
-        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {nodeName: n, containers: []}, status: {podIP: 10.0.0.1}}",
-        "{apiVersion: v1, kind: Pod, metadata: {name: b}, spec: {nodeName: m, containers: []}, status: {phase: Failed}}",
+        "{apiVersion: v1, kind: Node, metadata: {name: n2}}",
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {nodeName: n1, containers: []}, status: {podIP: 10.0.0.1}}",
+        "{apiVersion: v1, kind: Pod, metadata: {name: b}, spec: {nodeName: n2, containers: []}, status: {phase: Failed}}",
         "{apiVersion: v1, kind: Pod, metadata: {name: c}, spec: {containers: []}}",
         "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {clusterIP: 10.96.0.1, selector: {a: b}, ports: [{port: 1}]}}",
         "{apiVersion: v1, kind: Service, metadata: {name: t}, spec: {ports: [{port: 1}]}}",

@@ -17,7 +17,7 @@ use crate::controller::{self, LabNetwork, Lacking};
 use crate::directory::{self, Content, Entry, Wake, Watched};
 use policy::cluster::{Cluster, Definition, Definitions, Delta, FileChange, settle};
 use policy::compile::{CompileOptions, Compiler};
-use policy::objects::{self, Kind, Object, ObjectRef, Problem, Sourced};
+use policy::objects::{self, Object, ObjectRef, Problem, Sourced};
 use policy::tables::Tables;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -221,12 +221,8 @@ impl Manifests {
         let previous = self.filled.take();
         let filled = controller::fill(&desired, previous.as_deref().unwrap_or_default(), &self.network);
         problems.extend(filled.problems);
-        let mut objects = filled.objects;
-        let there: HashSet<ObjectRef> = objects.iter().map(|sourced| sourced.object.reference()).collect();
-        let untouched = desired.into_iter().filter(|sourced| !is_completed(sourced.object.kind()));
-        objects.extend(untouched.filter(|sourced| !there.contains(&sourced.object.reference())));
-        let definitions = objects.iter().map(Definition::new).collect();
-        self.filled = Some(objects);
+        let definitions = filled.objects.iter().map(Definition::new).collect();
+        self.filled = Some(filled.objects);
         let mut changes = vec![FileChange { file: FILLED.into(), objects: definitions }];
         if previous.is_none() {
             let as_written = self.files.keys().chain(&changed);
@@ -239,26 +235,6 @@ impl Manifests {
         let objects = self.files.get(file).into_iter().flatten().map(Definition::new).collect();
         FileChange { file: file.clone(), objects }
     }
-}
-
-/// Whether the controller gives objects of this kind back, completed, or others in their place.
-fn is_completed(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Namespace
-            | Kind::Node
-            | Kind::Pod
-            | Kind::Deployment
-            | Kind::ReplicaSet
-            | Kind::StatefulSet
-            | Kind::DaemonSet
-            | Kind::Service
-            | Kind::EndpointSlice
-            | Kind::NetworkPolicy
-            | Kind::ClusterNetworkPolicy
-            | Kind::Endpoints
-            | Kind::IPAddressPool
-    )
 }
 
 /// Whether `path` is standard input, or a pipe or the like.

@@ -6,16 +6,8 @@ mod config;
 
 pub use config::{ForwardConfig, StubDomain, Upstreams};
 
+use super::Transport;
 use std::sync::Arc;
-
-/// How the client asked, which decides how long an answer may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// One datagram: what does not fit is left out, and the answer says so (TC).
-    Udp,
-    /// As long as a message can be.
-    Tcp,
-}
 
 /// Asks other servers. A clone asks through the same cache and the same sockets; any thread may have one.
 #[derive(Clone, Debug)]

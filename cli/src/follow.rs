@@ -1,0 +1,87 @@
+//! The loop of commands that run by themselves on `-f PATH...`: what changes there takes effect, what is wrong is told as it
+//! comes and goes, and a signal ends it.
+
+use crate::output::{self, Failure};
+use control::Stop;
+use control::controller::LabNetwork;
+use control::directory::Wake;
+use control::manifests::{Manifests, ManifestsError, Update};
+use policy::cluster::Cluster;
+use policy::compile::CompileOptions;
+use policy::objects::{Problem, Severity};
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// A source that is followed, and what ends that.
+pub(crate) struct Follow {
+    source: Manifests,
+    stop: Stop,
+    /// The problems that were told and have not gone.
+    told: BTreeSet<String>,
+}
+
+impl Follow {
+    /// Opens `paths`. To be called before there are threads: SIGTERM and SIGINT are blocked for all that come later.
+    pub(crate) fn open(paths: &[PathBuf]) -> Result<Follow, Failure> {
+        let stop = Stop::on_signals().map_err(|error| Failure::Failed(format!("receiving signals: {error}")))?;
+        let source = Manifests::open(paths, LabNetwork::default(), CompileOptions::default());
+        let source = source.map_err(|error| match error {
+            ManifestsError::BadPath(text) => Failure::BadInput(text),
+            ManifestsError::Watching(_) => Failure::Failed(error.to_string()),
+        })?;
+        Ok(Follow { source, stop, told: BTreeSet::new() })
+    }
+
+    /// What the paths hold when it begins. Text that cannot be parsed is bad input then: there is no last good form of it.
+    pub(crate) fn first(&mut self) -> Result<Update, Failure> {
+        let update = self.source.refresh().expect("the first look always gives an update");
+        let unreadable = update.problems.iter().filter(|problem| problem.severity == Severity::Unreadable);
+        let unreadable: Vec<String> = unreadable.map(|problem| problem.to_string()).collect();
+        if !unreadable.is_empty() {
+            return Err(Failure::BadInput(unreadable.join("\n")));
+        }
+        self.tell(&update.problems);
+        Ok(update)
+    }
+
+    /// The objects in force.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        self.source.cluster()
+    }
+
+    /// Hands every change to `apply`, with the objects that are in force then, until the process is told to end.
+    pub(crate) fn until_stopped(&mut self, mut apply: impl FnMut(&Cluster, Update)) -> Result<(), Failure> {
+        loop {
+            match self.source.wait(self.stop.as_fd()) {
+                Ok(Wake::Stop) => return Ok(()),
+                Ok(Wake::Look) => {}
+                Err(error) => return Err(Failure::Failed(format!("watching files: {error}"))),
+            }
+            if let Some(update) = self.source.refresh() {
+                self.tell(&update.problems);
+                apply(self.source.cluster(), update);
+            }
+        }
+    }
+
+    /// Tells what has become wrong and what is no longer wrong, each once.
+    fn tell(&mut self, problems: &[Problem]) {
+        let present: BTreeSet<String> = problems.iter().map(text).collect();
+        // In the order of the files, not of the texts.
+        for problem in problems.iter().map(text).filter(|text| !self.told.contains(text)) {
+            output::warn(&problem);
+        }
+        for gone in self.told.difference(&present) {
+            output::progress(&format!("no longer: {gone}"));
+        }
+        self.told = present;
+    }
+}
+
+fn text(problem: &Problem) -> String {
+    match problem.severity {
+        Severity::Refused => format!("refused: {problem}"),
+        _ => problem.to_string(),
+    }
+}
