@@ -9,6 +9,7 @@ mod nodes;
 mod pods;
 mod policies;
 mod services;
+mod vantage;
 
 pub use compiler::{Compiler, Work};
 
@@ -18,6 +19,7 @@ use crate::tables::{Owner, Tables};
 use ipnet::IpNet;
 pub(crate) use pods::protocol;
 use std::net::IpAddr;
+pub(crate) use vantage::Vantage;
 
 /// What a node's command line says about Services; the same on every node of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

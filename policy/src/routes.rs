@@ -3,8 +3,20 @@
 //! In: the objects of a cluster and the proxy's own ports. Out: [`Routes`], immutable, one value for a generation; a request costs a
 //! lookup of its host and of its path, however many objects there are.
 
+mod compile;
+#[allow(dead_code)] // HTTPRoutes ask for more than Ingresses.
+mod conditions;
+#[allow(dead_code)] // HTTPRoutes ask for more than Ingresses.
+mod hosts;
+mod lookup;
+#[allow(dead_code)] // HTTPRoutes ask for more than Ingresses.
+mod paths;
 mod table;
 
+pub use compile::{
+    BACKEND_PROTOCOL_ANNOTATION, CertificateCheck, Compiled, SSL_REDIRECT_ANNOTATION, Statuses, compile,
+    compile_checked,
+};
 pub use table::{
     BackendProtocol, Certificate, CertificateId, Endpoints, Filter, Forward, Found, HeaderChanges, HostRewrite,
     Outcome, PathRewrite, PortRoutes, Redirect, Request, RouteOptions, Routes, Rule, RuleRef, Target, Timeouts,

@@ -9,6 +9,7 @@ mod endpoints;
 mod entry;
 
 pub(crate) use assemble::assemble;
+pub(crate) use endpoints::backends;
 pub(crate) use entry::{CompiledService, compile_service};
 
 use crate::tables::{NodeEntry, NodeIndex, ZoneIndex};

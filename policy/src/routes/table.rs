@@ -1,5 +1,7 @@
 //! The compiled form of HTTP routes.
 
+use super::hosts::HostMap;
+use super::lookup::{Listener, TlsName};
 use crate::objects::ObjectRef;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use std::net::SocketAddr;
@@ -19,6 +21,21 @@ pub struct RouteOptions {
     pub gateway_controller: String,
     /// Node on which the proxy runs, for Services whose traffic policy prefers or demands its own endpoints.
     pub node_name: Option<String>,
+    /// Namespace and name of the Secret whose certificate is for TLS connections to `https_port` that no other one is for.
+    pub default_certificate: Option<(String, String)>,
+}
+
+impl Default for RouteOptions {
+    fn default() -> RouteOptions {
+        RouteOptions {
+            http_port: 80,
+            https_port: 443,
+            controller: "podplane.io/ingress".into(),
+            gateway_controller: "podplane.io/gateway".into(),
+            node_name: None,
+            default_certificate: None,
+        }
+    }
 }
 
 /// All routes of one generation.
@@ -28,15 +45,22 @@ pub struct Routes {
     pub ports: Vec<PortRoutes>,
     /// Certificates that listeners refer to.
     pub certificates: Vec<Certificate>,
+    /// All rules; ports refer to them by position.
+    pub(super) rules: Vec<Rule>,
 }
 
-/// What is served on one port. How hosts and paths are laid out in it is the business of this module.
-#[derive(Debug)]
+/// What is served on one port.
+#[derive(Debug, Default)]
 pub struct PortRoutes {
     /// The port.
     pub port: u16,
     /// Whether connections begin with a TLS handshake.
     pub tls: bool,
+    pub(super) listeners: HostMap<Listener>,
+    /// To whom hosts belong, on a port with TLS.
+    pub(super) tls_names: HostMap<TlsName>,
+    /// For hosts that belong to nobody.
+    pub(super) default_certificate: Option<CertificateId>,
 }
 
 /// Position in [`Routes::certificates`].
@@ -178,7 +202,7 @@ pub struct Endpoints {
 }
 
 /// appProtocol of a Service's port (KEP-3726), as a proxy reads it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackendProtocol {
     /// HTTP/1.1.
     #[default]
@@ -204,7 +228,14 @@ pub enum Filter {
         path: Option<PathRewrite>,
     },
     /// A copy of the request goes there too; its answer is ignored.
-    Mirror(Target),
+    Mirror {
+        /// Where.
+        target: Target,
+        /// Copied are `numerator` of `denominator` requests; the denominator is above 0.
+        numerator: u32,
+        /// See `numerator`.
+        denominator: u32,
+    },
 }
 
 /// Header fields that are set, added and removed, in this order (Gateway API HTTPHeaderFilter).
@@ -253,16 +284,4 @@ pub struct Timeouts {
     pub request: Option<Duration>,
     /// The same for one attempt at a backend. Zero: none.
     pub backend_request: Option<Duration>,
-}
-
-impl Routes {
-    /// What `request` is to.
-    pub fn find<'a>(&'a self, _request: &Request<'_>) -> Found<'a> {
-        Found::Nothing
-    }
-
-    /// The certificate for a TLS connection to `port` that asks for `sni` (in lower case).
-    pub fn certificate(&self, _port: u16, _sni: Option<&str>) -> Option<CertificateId> {
-        None
-    }
 }

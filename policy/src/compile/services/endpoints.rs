@@ -12,7 +12,7 @@ use crate::tables::{Backend, EndpointState};
 use k8s_openapi::api::core::v1::ServicePort;
 
 /// The backends of `port`: IPv4 and IPv6. `outside` says whether flows from outside may choose among them.
-pub(super) fn backends(
+pub(crate) fn backends(
     port: &ServicePort,
     slices: &[&Slice],
     names: &NodeNames,

@@ -1,0 +1,93 @@
+//! From a cluster's objects to [`Routes`].
+//!
+//! In: one generation of objects and the proxy's options. Out: routes, what is wrong with the objects by file and field, and
+//! the status that each object should have. The same in, the same out. Nothing an object says keeps another one from being
+//! served: what leads nowhere is answered with an error status, and told.
+//!
+//! Each kind is read by itself: an Ingress' paths in [`ingress`], Gateways in [`gateway`], HTTPRoutes in [`http_route`]. They
+//! say under which port, listener, host and path a rule is to stand ([`assemble::Placed`]); [`assemble`] orders all of them, so that
+//! what comes first does not depend on the kind that was read first.
+
+mod assemble;
+mod backends;
+mod certificates;
+mod class;
+mod ingress;
+mod report;
+
+pub use ingress::{BACKEND_PROTOCOL_ANNOTATION, SSL_REDIRECT_ANNOTATION};
+
+use super::table::{Certificate, RouteOptions, Routes};
+use crate::cluster::{Cluster, Key};
+use crate::objects::Problem;
+use assemble::Assembly;
+use backends::Backends;
+use certificates::Certificates;
+use report::Report;
+use std::collections::BTreeSet;
+
+/// Says of a certificate and its key what is wrong with them.
+pub type CertificateCheck<'a> = &'a dyn Fn(&Certificate) -> Result<(), String>;
+
+/// Routes, and what there is to say about the objects that they come from.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// What the proxy looks up.
+    pub routes: Routes,
+    /// What is wrong, in order of the objects.
+    pub problems: Vec<Problem>,
+    /// What the objects' status should say.
+    pub statuses: Statuses,
+}
+
+/// What the status of objects should say; of objects that others serve nothing is said.
+#[derive(Debug, Default)]
+pub struct Statuses {
+    /// The Ingresses that are served: status.loadBalancer has the proxy's addresses.
+    pub ingresses: BTreeSet<Key>,
+}
+
+/// Compiles `cluster` for a proxy with `options`. Certificates are taken to be in order if they look like PEM.
+pub fn compile(cluster: &Cluster, options: &RouteOptions) -> Compiled {
+    compile_checked(cluster, options, &certificates::looks_like_pem)
+}
+
+/// Compiles `cluster` for a proxy with `options`. A certificate that `check` finds something wrong with is not used, and its reason
+/// is told with the field that refers to it.
+pub fn compile_checked(cluster: &Cluster, options: &RouteOptions, check: CertificateCheck<'_>) -> Compiled {
+    let mut work = Work {
+        cluster,
+        options,
+        backends: Backends::new(cluster, options.node_name.as_deref()),
+        certificates: Certificates::new(cluster, check),
+        assembly: Assembly::new(options),
+        report: Report::default(),
+        statuses: Statuses::default(),
+    };
+    work.default_certificate();
+    ingress::compile(&mut work);
+    let Work { certificates, assembly, mut report, statuses, .. } = work;
+    let routes = assembly.finish(certificates.into_list(), &mut report);
+    Compiled { routes, problems: report.into_problems(), statuses }
+}
+
+/// What compiling one kind after the other works with.
+struct Work<'a> {
+    cluster: &'a Cluster,
+    options: &'a RouteOptions,
+    backends: Backends<'a>,
+    certificates: Certificates<'a>,
+    assembly: Assembly,
+    report: Report,
+    statuses: Statuses,
+}
+
+impl Work<'_> {
+    fn default_certificate(&mut self) {
+        let Some((namespace, name)) = &self.options.default_certificate else { return };
+        match self.certificates.find(&(namespace.as_str().into(), name.as_str().into())) {
+            Ok(certificate) => self.assembly.default_certificate = Some(certificate),
+            Err(why) => self.report.add_unplaced(format!("the default certificate is not used: {why}")),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! HTTP routes: Kubernetes YAML in, what becomes of requests, what is told and what objects' status says out.
+
+mod bench;
+mod harness;
+mod ingress;
+mod ingress_backends;
+mod ingress_class;
+mod ingress_tls;
