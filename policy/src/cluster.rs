@@ -18,7 +18,7 @@ mod slice;
 pub use definitions::{Definition, Definitions, Delta, FileChange};
 pub use pod::Pod;
 pub use secret::{ChainAndKey, Secret};
-pub use slice::{Endpoint, Hints, Slice, SlicePort};
+pub use slice::{Endpoint, Rare, Slice, SlicePort};
 
 use crate::objects::{
     ClusterNetworkPolicy, Gateway, GatewayClass, HTTPRoute, Kind, Object, Problem, ReferenceGrant, Source, Sourced,

@@ -5,6 +5,7 @@
 //! compiles generation after generation and does again only what a change concerns.
 
 mod compiler;
+mod names;
 mod nodes;
 mod pods;
 mod policies;

@@ -190,6 +190,19 @@ impl Tables {
         self.pods_by_name.iter().map(|index| (*index, self.pod(*index)))
     }
 
+    /// The pods of a namespace.
+    pub(crate) fn pods_in(&self, namespace: &[u8]) -> impl Iterator<Item = &PodEntry> {
+        let start = self.pods_by_name.partition_point(|index| self.pod(*index).namespace.as_bytes() < namespace);
+        let pods = self.pods_by_name[start..].iter().map(|index| self.pod(*index));
+        pods.take_while(move |pod| pod.namespace.as_bytes() == namespace)
+    }
+
+    /// Whether there is a namespace `name`: an object, a pod or a Service says so.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        let found = self.namespaces.binary_search_by(|(namespace, _)| (**namespace).cmp(name));
+        found.is_ok() || self.names.has_services(name)
+    }
+
     /// How many pods there are.
     pub fn pod_count(&self) -> usize {
         self.pods.len()

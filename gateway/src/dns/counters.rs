@@ -1,18 +1,89 @@
 //! What a responder did, counted.
 
-/// Counts of one responder since it was made; they only grow.
+use super::Transport;
+use domain::base::iana::{OptRcode, Rtype};
+
+/// Counts of one responder since it was made; they only grow. Every message that was handed in is counted once in `udp` or `tcp`, and once in what
+/// became of it: `silent`, `forwarded`, `chased`, or by the code of its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DnsCounters {
-    /// Queries over UDP, and whatever else came there.
+    /// Messages over UDP.
     pub udp: u64,
-    /// Queries over TCP, and whatever else came there.
+    /// Messages over TCP.
     pub tcp: u64,
+    /// Questions for A; questions are counted if they could be read and are of the class IN.
+    pub a: u64,
+    /// Questions for AAAA.
+    pub aaaa: u64,
+    /// Questions for SRV.
+    pub srv: u64,
+    /// Questions for PTR.
+    pub ptr: u64,
+    /// Questions for TXT.
+    pub txt: u64,
+    /// Questions for any type.
+    pub any: u64,
+    /// Questions for other types.
+    pub other_types: u64,
+    /// Answers with records.
+    pub no_error: u64,
+    /// The name exists and has no such records.
+    pub no_data: u64,
+    /// There is no such name.
+    pub nx_domain: u64,
+    /// Not known yet, or aliases in a circle.
+    pub serv_fail: u64,
+    /// The message could not be read, or has in it what no query has.
+    pub form_err: u64,
+    /// It was something else than a query.
+    pub not_imp: u64,
+    /// A zone transfer, or another class than IN.
+    pub refused: u64,
+    /// Another version of EDNS than 0.
+    pub bad_vers: u64,
     /// Names that are not the cluster's.
     pub forwarded: u64,
     /// ExternalNames that lead out of the cluster.
     pub chased: u64,
-    /// Messages that were not answered at all.
+    /// Messages that were not answered at all: too short, or answers themselves.
     pub silent: u64,
-    /// Messages that could not be read and were answered FORMERR.
-    pub malformed: u64,
+    /// Answers with records that had no room.
+    pub truncated: u64,
+}
+
+impl DnsCounters {
+    pub(super) fn came(&mut self, transport: Transport) {
+        match transport {
+            Transport::Udp => self.udp += 1,
+            Transport::Tcp => self.tcp += 1,
+        }
+    }
+
+    pub(super) fn asked(&mut self, qtype: Rtype) {
+        let count = match qtype {
+            Rtype::A => &mut self.a,
+            Rtype::AAAA => &mut self.aaaa,
+            Rtype::SRV => &mut self.srv,
+            Rtype::PTR => &mut self.ptr,
+            Rtype::TXT => &mut self.txt,
+            Rtype::ANY => &mut self.any,
+            _ => &mut self.other_types,
+        };
+        *count += 1;
+    }
+
+    /// An answer of `rcode`, with records or without.
+    pub(super) fn answered(&mut self, rcode: OptRcode, has_records: bool) {
+        let count = match rcode {
+            OptRcode::NOERROR if has_records => &mut self.no_error,
+            OptRcode::NOERROR => &mut self.no_data,
+            OptRcode::NXDOMAIN => &mut self.nx_domain,
+            OptRcode::FORMERR => &mut self.form_err,
+            OptRcode::NOTIMP => &mut self.not_imp,
+            OptRcode::REFUSED => &mut self.refused,
+            OptRcode::BADVERS => &mut self.bad_vers,
+            _ => &mut self.serv_fail,
+        };
+        *count += 1;
+    }
 }

@@ -3,9 +3,18 @@
 //! [`Responder`] answers what is of the cluster from compiled tables and says of everything else who is to be asked. It is pure:
 //! no sockets, clocks or randomness. [`forward`] asks upstreams for all other names.
 
+mod answer;
+mod config;
 mod counters;
 pub mod forward;
+mod query;
+mod records;
 mod responder;
+mod reverse;
+mod upstream;
 
+pub use config::{BadZone, DnsConfig};
 pub use counters::DnsCounters;
-pub use responder::{BadZone, DnsConfig, PodRecords, Responder, Response, Target, Transport};
+pub use policy::names::PodRecords;
+pub use query::{Edns, Query, Unreadable};
+pub use responder::{Responder, Response, Target, Transport};

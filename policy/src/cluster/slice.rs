@@ -48,17 +48,26 @@ pub struct Endpoint {
     pub terminating: bool,
     /// nodeName.
     pub node: Option<Arc<str>>,
-    /// hints.
-    pub hints: Option<Box<Hints>>,
+    /// What most endpoints do not have.
+    pub rare: Option<Box<Rare>>,
 }
 
-/// Where the clients of an endpoint are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hints {
-    /// forNodes (KEP-3015).
-    pub nodes: Box<[Arc<str>]>,
-    /// forZones (KEP-2433).
-    pub zones: Box<[Arc<str>]>,
+/// Fields that few endpoints have, kept apart so that the others stay small.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rare {
+    /// hostname: its name in the DNS, below that of its Service.
+    pub hostname: Option<Arc<str>>,
+    /// hints.forNodes: nodes of its clients (KEP-3015).
+    pub for_nodes: Box<[Arc<str>]>,
+    /// hints.forZones: zones of its clients (KEP-2433).
+    pub for_zones: Box<[Arc<str>]>,
+}
+
+impl Endpoint {
+    /// hostname.
+    pub fn hostname(&self) -> Option<&Arc<str>> {
+        self.rare.as_ref()?.hostname.as_ref()
+    }
 }
 
 impl From<&EndpointSlice> for Slice {
@@ -102,17 +111,21 @@ impl Names {
     fn endpoint(&mut self, addr: IpAddr, endpoint: &ApiEndpoint) -> Endpoint {
         let conditions = endpoint.conditions.as_ref();
         let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
-        let hints = endpoint.hints.as_ref().map(|hints| Hints {
-            nodes: hints.for_nodes.iter().flatten().map(|node| self.intern(&node.name)).collect(),
-            zones: hints.for_zones.iter().flatten().map(|zone| self.intern(&zone.name)).collect(),
-        });
+        let hints = endpoint.hints.as_ref();
+        let for_nodes = hints.iter().flat_map(|hints| hints.for_nodes.iter().flatten());
+        let for_zones = hints.iter().flat_map(|hints| hints.for_zones.iter().flatten());
+        let rare = Rare {
+            hostname: endpoint.hostname.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
+            for_nodes: for_nodes.map(|node| self.intern(&node.name)).collect(),
+            for_zones: for_zones.map(|zone| self.intern(&zone.name)).collect(),
+        };
         Endpoint {
             addr,
             ready,
             serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(true),
             terminating: conditions.and_then(|conditions| conditions.terminating).unwrap_or(false),
             node: endpoint.node_name.as_deref().map(|node| self.intern(node)),
-            hints: hints.filter(|hints| !hints.nodes.is_empty() || !hints.zones.is_empty()).map(Box::new),
+            rare: (rare != Rare::default()).then(|| Box::new(rare)),
         }
     }
 }
@@ -148,9 +161,9 @@ endpoints:
         );
         let [first, second, third] = &*slice.endpoints else { panic!("one entry for each address") };
         assert!(first.ready && first.serving && !first.terminating);
-        assert!(!third.ready && third.serving && third.terminating && third.hints.is_none());
-        let hints = first.hints.as_ref().expect("hints");
-        assert_eq!((&*hints.nodes[0], &*hints.zones[0]), ("node1", "a"));
+        assert!(!third.ready && third.serving && third.terminating && third.rare.is_none());
+        let hints = first.rare.as_ref().expect("hints");
+        assert_eq!((&*hints.for_nodes[0], &*hints.for_zones[0], first.hostname()), ("node1", "a", None));
         let node = |endpoint: &Endpoint| Arc::as_ptr(endpoint.node.as_ref().expect("a node"));
         assert!(std::ptr::eq(node(first), node(third)) && second.addr.to_string() == "10.0.0.2");
     }

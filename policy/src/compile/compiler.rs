@@ -8,7 +8,7 @@
 use super::pods::{PodChange, PodChanges};
 use super::policies::{Followed, Policies};
 use super::services::{CompiledService, NodeNames, assemble, compile_service};
-use super::{CompileOptions, nodes, pods};
+use super::{CompileOptions, names, nodes, pods};
 use crate::cluster::{Cluster, Delta, Key, Slice};
 use crate::objects::{Kind, Problem};
 use crate::tables::{NodeEntry, Tables};
@@ -89,6 +89,10 @@ impl Compiler {
         self.work.pods += changed.changes.len();
         let assembles = all_pods || self.are_of_services(&changed.addresses);
         self.compile_services(cluster, delta, (is_first, assembles), &mut tables);
+        match is_first {
+            true => names::compile(cluster, cluster.services.keys(), &mut tables.names),
+            false => names::compile(cluster, &delta.services, &mut tables.names),
+        }
         let labels = |node: &NodeEntry| node.labels.clone();
         let relabelled = !nodes_before.iter().map(labels).eq(tables.nodes.iter().map(labels));
         let all_policies = all_pods || relabelled || POLICY_KINDS.iter().any(|kind| delta.touches(*kind));

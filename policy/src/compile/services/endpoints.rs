@@ -49,9 +49,9 @@ fn state(endpoint: &Endpoint) -> EndpointState {
 
 fn hinted(endpoint: &Endpoint, target: u16, names: &NodeNames) -> HintedBackend {
     let node = endpoint.node.as_deref().and_then(|name| names.node(name));
-    let hints = endpoint.hints.as_deref();
-    let zones = hints.map(|hints| &hints.zones).filter(|zones| !zones.is_empty());
-    let nodes = hints.map(|hints| &hints.nodes).filter(|nodes| !nodes.is_empty());
+    let hints = endpoint.rare.as_deref();
+    let zones = hints.map(|hints| &hints.for_zones).filter(|zones| !zones.is_empty());
+    let nodes = hints.map(|hints| &hints.for_nodes).filter(|nodes| !nodes.is_empty());
     HintedBackend {
         backend: Backend::new(endpoint.addr, target, state(endpoint), node),
         zones: zones.map(|zones| zones.iter().filter_map(|zone| names.zone(zone)).collect()),

@@ -23,6 +23,9 @@ pub(super) fn validate_slice(slice: &EndpointSlice, out: &mut Findings) {
         if endpoint.addresses.is_empty() || endpoint.addresses.len() > SLICE_ADDRESSES_MAX {
             out.add(format!("{field}.addresses"), format!("between 1 and {SLICE_ADDRESSES_MAX} are required"));
         }
+        if let Some(hostname) = endpoint.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
+            out.check(format!("{field}.hostname"), name::label(hostname));
+        }
         if slice.address_type == "FQDN" {
             continue;
         }

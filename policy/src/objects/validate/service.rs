@@ -26,8 +26,11 @@ pub(super) fn validate_service(service: &Service, out: &mut Findings) {
     validate_outside(service, spec, out);
     validate_cluster_ips(spec, out);
     let is_external = spec.type_.as_deref() == Some("ExternalName");
-    if is_external && spec.external_name.as_deref().is_none_or(str::is_empty) {
+    let external = spec.external_name.as_deref().unwrap_or_default();
+    if is_external && external.is_empty() {
         out.add("spec.externalName", "required for type ExternalName");
+    } else if is_external {
+        out.check("spec.externalName", name::subdomain(external.strip_suffix('.').unwrap_or(external)));
     }
     let is_headless = spec.cluster_ip.as_deref() == Some("None");
     let ports = spec.ports.as_deref().unwrap_or_default();
