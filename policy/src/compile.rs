@@ -4,6 +4,7 @@
 //! that contradicts another (an address claimed twice) loses what it claimed; everything else is compiled. [`Compiler`]
 //! compiles generation after generation and does again only what a change concerns.
 
+mod cluster_dns;
 mod compiler;
 mod names;
 mod nodes;
@@ -22,13 +23,16 @@ pub(crate) use pods::protocol;
 use std::net::IpAddr;
 pub(crate) use vantage::Vantage;
 
-/// What a node's command line says about Services; the same on every node of a cluster.
+/// What a node's command line says about Services and names; the same on every node of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CompileOptions {
     /// Addresses that spec.externalIPs may name; none by default (S05).
     pub external_ips: Vec<IpNet>,
     /// Node addresses that serve nodePorts; all if empty.
     pub node_port_addresses: Vec<IpNet>,
+    /// Addresses at which every node answers cluster DNS itself; to policies they are those of a pod labelled
+    /// `k8s-app: kube-dns` in kube-system. None by default.
+    pub cluster_dns: Vec<IpAddr>,
 }
 
 impl CompileOptions {

@@ -30,6 +30,9 @@ use wire::{MacAddr, Protocol};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodIndex(pub u32);
 
+/// The number of the nodes' own DNS, in tables where that has an address.
+pub(crate) const CLUSTER_DNS_POD: PodIndex = PodIndex(0);
+
 /// Position of a node in [`Tables::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeIndex(pub u32);
@@ -123,13 +126,15 @@ pub struct Tables {
     pub(crate) policy_ids: Arc<Vec<(PolicyId, PolicyIndex)>>,
     /// Namespaces that have an object or pods, in order, with the labels that the API server sets.
     pub(crate) namespaces: Arc<Vec<(Arc<str>, Labels)>>,
-    /// Pods by index.
+    /// Pods by index; the first is the nodes' own DNS if that has addresses.
     pub(crate) pods: Arc<Vec<Arc<PodEntry>>>,
     /// All pods in order of namespace and name.
     pub(crate) pods_by_name: Arc<Vec<PodIndex>>,
     /// By pod: its node. Beside the pods, because every packet from another node asks for it.
     pub(crate) pod_nodes: Arc<Vec<Option<NodeIndex>>>,
     pub(crate) owners: Arc<HashMap<IpAddr, Owner>>,
+    /// Addresses at which every node answers cluster DNS itself.
+    pub(crate) cluster_dns: Arc<[IpAddr]>,
     /// By node: its zone.
     pub(crate) zones: Arc<Vec<Option<ZoneIndex>>>,
     pub(crate) virtual_ports: Arc<HashMap<(IpAddr, Protocol, u16), Frontend>>,
@@ -185,7 +190,7 @@ impl Tables {
         })
     }
 
-    /// All pods in order of namespace and name.
+    /// All pods that objects describe, in order of namespace and name.
     pub fn pods(&self) -> impl Iterator<Item = (PodIndex, &PodEntry)> {
         self.pods_by_name.iter().map(|index| (*index, self.pod(*index)))
     }
@@ -205,7 +210,20 @@ impl Tables {
 
     /// How many pods there are.
     pub fn pod_count(&self) -> usize {
-        self.pods.len()
+        self.pods_by_name.len()
+    }
+
+    /// Whether every node answers cluster DNS itself at `addr`.
+    #[inline]
+    pub fn is_cluster_dns(&self, addr: IpAddr) -> bool {
+        self.cluster_dns.contains(&addr)
+    }
+
+    /// The pod that the nodes' own DNS is to policies; no object describes it and [`Tables::pods`] leaves it out. `None` if nodes answer
+    /// no DNS.
+    #[inline]
+    pub fn cluster_dns_pod(&self) -> Option<PodIndex> {
+        (!self.cluster_dns.is_empty()).then_some(CLUSTER_DNS_POD)
     }
 
     /// The node that `pod` runs on.

@@ -80,7 +80,7 @@ impl Compiler {
         let all_pods = is_first || pods > PODS_ONE_BY_ONE + tables.pod_count() / 8;
         let all_pods = (all_pods || delta.touches(Kind::Node)) && self.compile_nodes(cluster, all_pods, &mut tables);
         let changed = if all_pods {
-            pods::compile(cluster, &mut tables);
+            pods::compile(cluster, &self.options.cluster_dns, &mut tables);
             self.work.pods = tables.pod_count();
             PodChanges::default()
         } else {

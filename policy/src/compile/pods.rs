@@ -4,6 +4,7 @@
 //! compiled one by one, in any order. A change replaces the entries of the pods that it names and touches no other, but for
 //! one: the number of a pod that goes is taken over by the last one, so that numbers stay dense.
 
+use super::cluster_dns;
 use crate::cluster::{Cluster, Key, Pod};
 use crate::tables::{Owner, PodEntry, PodIndex, Tables};
 use std::net::IpAddr;
@@ -30,17 +31,20 @@ pub(super) struct PodChanges {
     pub(super) addresses: Vec<IpAddr>,
 }
 
-/// Compiles all pods into tables that hold nodes and the owners of their addresses, and no pods.
-pub(super) fn compile(cluster: &Cluster, tables: &mut Tables) {
-    let mut entries = Vec::with_capacity(cluster.pods.len());
-    let mut nodes = Vec::with_capacity(cluster.pods.len());
+/// Compiles all pods into tables that hold nodes and the owners of their addresses, and no pods. The nodes' own DNS is the first if
+/// it has addresses.
+pub(super) fn compile(cluster: &Cluster, cluster_dns: &[IpAddr], tables: &mut Tables) {
+    let mut entries = Vec::with_capacity(cluster.pods.len() + 1);
+    cluster_dns::add(cluster_dns, &mut entries, tables);
+    let built_in = entries.len() as u32;
+    let mut nodes = vec![None; entries.len()];
     for (key, sourced) in cluster.pods.iter().filter(|(_, sourced)| !sourced.object.ended) {
         let entry = entry(key, &sourced.object, tables);
         own(PodIndex(entries.len() as u32), &entry, tables);
         nodes.push(entry.node);
         entries.push(Arc::new(entry));
     }
-    tables.pods_by_name = Arc::new((0..entries.len() as u32).map(PodIndex).collect());
+    tables.pods_by_name = Arc::new((built_in..entries.len() as u32).map(PodIndex).collect());
     tables.pods = Arc::new(entries);
     tables.pod_nodes = Arc::new(nodes);
 }
@@ -140,8 +144,10 @@ fn owned(pod: &PodEntry) -> &[IpAddr] {
     if pod.host_network { &[] } else { &pod.addresses }
 }
 
+/// The addresses of the nodes' own DNS stay with it.
 fn own(index: PodIndex, pod: &PodEntry, tables: &mut Tables) {
-    for addr in owned(pod) {
+    let free: Vec<IpAddr> = owned(pod).iter().copied().filter(|addr| !tables.is_cluster_dns(*addr)).collect();
+    for addr in &free {
         Arc::make_mut(&mut tables.owners).insert(*addr, Owner::Pod(index));
     }
 }

@@ -72,7 +72,7 @@ impl Policies {
     /// Compiles everything.
     pub(super) fn compile(cluster: &Cluster, tables: &mut Tables, problems: &mut Vec<Problem>) -> Policies {
         let policies = read_all(cluster, problems);
-        let namespaces = Arc::new(identities::namespaces(cluster));
+        let namespaces = Arc::new(identities::namespaces(cluster, tables.cluster_dns_pod().is_some()));
         let numbered = (0u32..).map(PolicyIndex).zip(&policies);
         let mut ids: Vec<_> = numbered.map(|(index, policy)| (policy.entry.id, index)).collect();
         ids.sort_unstable();
@@ -111,7 +111,8 @@ impl Policies {
             return None;
         }
         let sets_before = tables.rules.sets.len();
-        let relabelled = identities::follow_namespaces(cluster, delta, &mut tables.namespaces);
+        let answers_dns = tables.cluster_dns_pod().is_some();
+        let relabelled = identities::follow_namespaces(cluster, delta, answers_dns, &mut tables.namespaces);
         let mut open: BTreeSet<Identity> =
             relabelled.iter().flat_map(|namespace| self.identities.in_namespace(namespace)).copied().collect();
         let known = self.identities.len();

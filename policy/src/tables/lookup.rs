@@ -27,11 +27,11 @@ impl Tables {
         serves.then_some(Frontend { service, kind: FrontendKind::NodePort })
     }
 
-    /// Whether `addr` is a virtual address of a Service, whatever its ports: traffic to it must never be routed on. Not one
-    /// that a node has as its own.
+    /// Whether `addr` is a virtual address of a Service or of the nodes' own DNS, whatever its ports: traffic to it must never be
+    /// routed on. Not one that a node has as its own.
     #[inline]
     pub fn is_virtual(&self, addr: IpAddr) -> bool {
-        self.virtual_addresses.contains(&addr)
+        self.virtual_addresses.contains(&addr) || self.is_cluster_dns(addr)
     }
 
     /// What is known of a Service port.

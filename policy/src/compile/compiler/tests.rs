@@ -18,7 +18,9 @@ fn change(file: &str, yaml: &str) -> FileChange {
 }
 
 fn options() -> CompileOptions {
-    CompileOptions { external_ips: vec!["10.96.1.0/24".parse().expect("a CIDR")], ..CompileOptions::default() }
+    let cluster_dns = ["10.96.0.53", "fd00:10:96::35"].map(|addr| addr.parse().expect("an address")).into();
+    let external_ips = vec!["10.96.1.0/24".parse().expect("a CIDR")];
+    CompileOptions { external_ips, cluster_dns, ..CompileOptions::default() }
 }
 
 /// Compiles what is in `definitions` once more from the start.
@@ -340,7 +342,7 @@ fn s25_a_pods_labels_cost_one_entry_and_a_pod_that_goes_leaves_the_others_alone(
 #[test]
 fn addresses_that_go_round_among_pods_in_one_change_end_with_their_last_owners() {
     let mut definitions = Definitions::default();
-    let mut compiler = Compiler::default();
+    let mut compiler = Compiler::new(options());
     let first = definitions.apply([pod("a", 1, "x"), pod("b", 2, "x"), pod("c", 3, "x"), pod("d", 4, "x")]);
     compiler.compile(definitions.cluster(), &first, 1);
     // The number of a is taken over by d, which loses its own address and gets that of a.

@@ -2,6 +2,7 @@
 
 use super::read::{Namespaces, PodsPeer, Policy};
 use crate::cluster::{Cluster, Delta};
+use crate::compile::cluster_dns;
 use crate::objects::Kind;
 use crate::rules::Identity;
 use crate::selector::{Labels, Selector};
@@ -114,9 +115,10 @@ impl Identities {
     }
 }
 
-/// Every namespace that has an object or pods, with its labels, in order.
-pub(super) fn namespaces(cluster: &Cluster) -> NamespaceLabels {
-    let defined = cluster.namespaces.keys().map(|(_, name)| name);
+/// Every namespace that has an object or pods, with its labels, in order; that of the nodes' own DNS too, if `answers_dns`.
+pub(super) fn namespaces(cluster: &Cluster, answers_dns: bool) -> NamespaceLabels {
+    let built_in = Arc::from(cluster_dns::NAMESPACE);
+    let defined = cluster.namespaces.keys().map(|(_, name)| name).chain(answers_dns.then_some(&built_in));
     let names: BTreeSet<&Arc<str>> = defined.chain(cluster.pods.keys().map(|(namespace, _)| namespace)).collect();
     names.into_iter().map(|name| (name.clone(), labels_of(cluster, name))).collect()
 }
@@ -133,6 +135,7 @@ fn labels_of(cluster: &Cluster, namespace: &Arc<str>) -> Labels {
 pub(super) fn follow_namespaces(
     cluster: &Cluster,
     delta: &Delta,
+    answers_dns: bool,
     namespaces: &mut Arc<NamespaceLabels>,
 ) -> Vec<Arc<str>> {
     let named = delta.of(Kind::Namespace).map(|(_, name)| name);
@@ -141,7 +144,8 @@ pub(super) fn follow_namespaces(
     for name in touched {
         let has_object = cluster.namespaces.contains_key(&(Arc::from(""), name.clone()));
         let mut pods = cluster.pods.range((name.clone(), Arc::from(""))..).take_while(|((of, _), _)| of == name);
-        let labels = (has_object || pods.next().is_some()).then(|| labels_of(cluster, name));
+        let is_built_in = answers_dns && **name == *cluster_dns::NAMESPACE;
+        let labels = (has_object || is_built_in || pods.next().is_some()).then(|| labels_of(cluster, name));
         match (namespaces.binary_search_by(|(other, _)| other.cmp(name)), labels) {
             (Ok(place), Some(labels)) if namespaces[place].1 == labels => {}
             (Ok(place), Some(labels)) => {

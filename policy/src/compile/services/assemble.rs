@@ -82,7 +82,8 @@ fn claim_addresses(
         problems.push(Problem::of(&service.source, CompiledService::reference(entry), field, message, severity));
     };
     for &addr in addresses {
-        let owner = tables.owner(addr);
+        // A Service may describe the nodes' own DNS: its ports other than those of DNS are served.
+        let owner = tables.owner(addr).filter(|_| !tables.is_cluster_dns(addr));
         if let Some(owner) = owner
             && (kind == FrontendKind::ClusterIp || matches!(owner, Owner::Pod(_)))
         {
