@@ -50,7 +50,11 @@ pub struct NodeOptions {
 impl NodeOptions {
     /// What of it changes the tables: the lab judges manifests as its nodes will.
     pub(crate) fn compile_options(&self) -> CompileOptions {
-        CompileOptions { external_ips: self.external_ips.clone(), node_port_addresses: self.nodeport_addresses.clone() }
+        CompileOptions {
+            external_ips: self.external_ips.clone(),
+            node_port_addresses: self.nodeport_addresses.clone(),
+            cluster_dns: Vec::new(),
+        }
     }
 
     /// As arguments of `podplane node`; what is not given is left to its default.

@@ -211,6 +211,7 @@ impl Agent {
         let options = CompileOptions {
             external_ips: config.external_ips.clone(),
             node_port_addresses: config.nodeport_addresses.clone(),
+            cluster_dns: Vec::new(),
         };
         let intent = Mutex::new(Intent::new(options));
         Ok(Agent {

@@ -1,4 +1,4 @@
-//! What was counted. Every frame handed in raises exactly one of forwarded, answered, dropped and held, so the sums balance. A
+//! What was counted. Every frame handed in raises exactly one of forwarded, answered, asked, dropped and held, so the sums balance. A
 //! held frame leaves that count when it gets its fate.
 
 use crate::{DropReason, Fate, NamesCount, PortId};
@@ -92,6 +92,8 @@ pub struct Counters {
     pub forwarded: Count,
     /// Of those, turned into an answer.
     pub answered: Count,
+    /// Of those, queries and packets for the cluster DNS, which the shell has answered.
+    pub asked: Count,
     /// Of those, discarded.
     pub dropped: Count,
     /// Of those, held at the moment.
@@ -108,6 +110,7 @@ impl Default for Counters {
             received: Count::default(),
             forwarded: Count::default(),
             answered: Count::default(),
+            asked: Count::default(),
             dropped: Count::default(),
             held: Count::default(),
             delivered: Count::default(),
@@ -140,6 +143,7 @@ impl Counters {
                     self.answers[kind as usize] += 1;
                 }
             }
+            Fate::Ask(_) => self.asked.add(bytes),
             Fate::Held => self.held.add(bytes),
             Fate::Drop(reason) => {
                 self.dropped.add(bytes);
@@ -170,7 +174,7 @@ impl Counters {
 
     /// Whether everything that was handed in has one fate, and every drop and answer one kind.
     pub fn balance(&self) -> bool {
-        let fates = [self.forwarded, self.answered, self.dropped, self.held];
+        let fates = [self.forwarded, self.answered, self.asked, self.dropped, self.held];
         self.received.frames == fates.iter().map(|count| count.frames).sum::<u64>()
             && self.received.bytes == fates.iter().map(|count| count.bytes).sum::<u64>()
             && self.dropped.frames == self.drops.iter().sum::<u64>()
@@ -182,6 +186,7 @@ impl Counters {
         self.received.merge(other.received);
         self.forwarded.merge(other.forwarded);
         self.answered.merge(other.answered);
+        self.asked.merge(other.asked);
         self.dropped.merge(other.dropped);
         self.held.merge(other.held);
         self.delivered.merge(other.delivered);

@@ -96,6 +96,10 @@ drop_reasons! {
     FragmentContradiction => "fragment-contradiction", "A fragment that repeats, overlaps or contradicts another of its datagram.";
     FragmentsWaiting => "fragments-waiting", "Too many fragments waited for their first; the oldest gave way.";
 
+    // The cluster DNS.
+    QueryInPieces => "query-in-pieces", "A query to the cluster DNS came in fragments, or several in one super-frame.";
+    DnsQueueFull => "dns-queue-full", "Too many queries and packets waited for the node's name server.";
+
     // Routing.
     TtlExceeded => "ttl-exceeded", "The packet's hop limit is used up.";
     TooBig => "too-big", "The packet is larger than the path takes and may not be fragmented.";

@@ -17,6 +17,8 @@
 //! | `recent` | the most recent drops |
 //! | `nat` | how packets are translated |
 //! | `masquerade` | pods' flows to Services that come from the node's gateway address |
+//! | `dns` | what is for the cluster DNS, and how its answers get to who asked |
+//! | `names` | the names that pods know addresses by, from DNS answers |
 //! | `verdict` | what policy says |
 //! | `place` | where an address lives |
 //! | `ports` | what belongs to a port |
@@ -31,6 +33,7 @@ mod admit;
 mod affinity;
 mod answer;
 mod counters;
+mod dns;
 mod drop;
 pub mod explain;
 mod flows;
@@ -55,6 +58,7 @@ mod tables;
 mod verdict;
 
 pub use counters::{AnswerKind, Count, Counters, SwitchCounters};
+pub use dns::Query;
 pub use drop::DropReason;
 pub use hits::ServiceHits;
 pub use names::NamesCount;
@@ -146,6 +150,9 @@ pub enum Fate {
     Forward(Exit),
     /// Turned, in its own buffer, into an answer (ARP, ND, ICMP, TCP RST) that is sent back.
     Answer(Exit),
+    /// For the cluster DNS, which every node answers itself: the shell has it answered, and hands the answer to [`Switch::answer`], or
+    /// [`Switch::deliver_packet`] the packets of a connection.
+    Ask(Query),
     /// Copied by the switch until what it depends on has come; it comes back from [`Switch::release`], or is given up and
     /// counted as dropped.
     Held,

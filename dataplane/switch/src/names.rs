@@ -3,7 +3,8 @@
 //! **Which answers.** Datagrams that come back from UDP port 53 in a flow that the pod opened and policy let through, whole ones, and
 //! only if a rule that concerns the pod names DNS names at all. The server must be one to believe, or a pod would open itself the
 //! way to any address with a name server of its own: a pod labelled `k8s-app: kube-dns` in namespace kube-system, or an address in
-//! [`crate::SwitchConfig::trusted_dns`]. Answers over TCP are not read. Nothing is filtered: an answer always passes, read or not.
+//! [`crate::SwitchConfig::trusted_dns`]. Answers over TCP are not read. What the node's own cluster DNS answers is heard before it is
+//! sent, over TCP too ([`hear_from_cluster_dns`]). Nothing is filtered: an answer always passes, read or not.
 //!
 //! **What is learned.** The name of the question, if a rule of the pod names it, for each address that the answer leads it to, along CNAMEs in
 //! that one answer; the names on the way are not. Each address has the time to live of its own record and of those on the
@@ -19,7 +20,7 @@ use crate::path::Context;
 use crate::ports::Port;
 use answer::Answer;
 use hashbrown::HashMap;
-use policy::tables::Owner;
+use policy::tables::{Owner, PodIndex};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ const NAMES_PER_ADDRESS_MAX: usize = 64;
 const TTL_MIN: Duration = Duration::from_secs(1);
 
 /// Where name servers listen.
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 
 /// Labels and namespace of the cluster's own name servers.
 const CLUSTER_DNS: (&str, &str, &str) = ("kube-system", "k8s-app", "kube-dns");
@@ -157,9 +158,23 @@ fn is_trusted(cx: &Context<'_>, addr: IpAddr) -> bool {
 /// Learns from a packet of a flow that teaches names.
 #[cold]
 pub(crate) fn hear(cx: &Context<'_>, port: &mut Port, packet: &Packet, bytes: &[u8]) {
-    let Some(pod) = port.pod.filter(|_| packet.fragment == Fragment::Whole) else { return };
     let payload = bytes.get(usize::from(packet.payload_offset)..packet.end as usize).unwrap_or_default();
-    let answer = match answer::read(payload) {
+    if let Some(pod) = port.pod.filter(|_| packet.fragment == Fragment::Whole) {
+        learn(cx, port, pod, answer::read_datagram(payload));
+    }
+}
+
+/// Learns from an answer of the node's own cluster DNS to the pod at `port`.
+#[inline]
+pub(crate) fn hear_from_cluster_dns(cx: &Context<'_>, port: &mut Port, message: &[u8]) {
+    if let Some(pod) = port.pod.filter(|pod| cx.tables.policy.reads_names(*pod)) {
+        learn(cx, port, pod, answer::read(message));
+    }
+}
+
+#[cold]
+fn learn(cx: &Context<'_>, port: &mut Port, pod: PodIndex, read: Result<Option<Answer>, answer::Unreadable>) {
+    let answer = match read {
         Ok(Some(answer)) => answer,
         Ok(None) => return,
         Err(answer::Unreadable) => return port.names.count.unreadable += 1,

@@ -6,7 +6,7 @@
 //! from_port     admit · answer locally · onward
 //! from_uplink   admit · answer locally · onward
 //! from_peer     peer · admit · place → into_port
-//! onward        outbound flow · hop limit · size · translate · place → into_port, shard or peer
+//! onward        cluster DNS? · outbound flow · hop limit · size · translate · place → into_port, shard or peer
 //! into_port     inbound flow · translate back · deliver
 //! release       onward or into_port, for a frame that was held there
 //! ```
@@ -35,7 +35,7 @@ use crate::place::{self, Place};
 use crate::ports::{Port, Ports};
 use crate::recent::Dropped;
 use crate::state::Side;
-use crate::{DropReason, Exit, GATEWAY_MAC, Origin, PortId, ShardId, UNRESOLVED_MAC, answer, service};
+use crate::{DropReason, Exit, GATEWAY_MAC, Origin, PortId, ShardId, UNRESOLVED_MAC, answer, dns, service};
 use find::{Found, find, hear};
 use open::{open_inbound, open_outbound};
 use std::net::IpAddr;
@@ -146,6 +146,9 @@ fn onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, packet: Packet, fram
 #[inline]
 fn send_onward(cx: &Context<'_>, ports: &mut Ports, slot: usize, mut packet: Packet, frame: &mut Frame) -> Step<Exit> {
     let (port, shared) = ports.split(slot);
+    if dns::is_asked(cx, port, &packet) {
+        return Err(dns::ask(cx, port, shared, &packet, frame));
+    }
     if !port.is_ready(cx) {
         return Err(DropReason::PortNotReady.into());
     }

@@ -163,9 +163,12 @@ pub(crate) fn is_served_outside(cx: &Context<'_>, key: &FlowKey) -> bool {
     }
 }
 
-/// Whether `addr` is a Service's address that is reached from outside and that no node has for its own.
+/// Whether `addr` is a Service's address that is reached from outside and that no node has for its own. Names are not answered
+/// to the outside.
 pub(crate) fn is_virtual_outside(cx: &Context<'_>, addr: IpAddr) -> bool {
-    cx.tables.policy.is_virtual(addr) && !cx.tables.is_own_address(addr) && !place::is_service_range(cx, addr)
+    let policy = &cx.tables.policy;
+    let is_reached = policy.is_virtual(addr) && !policy.is_cluster_dns(addr);
+    is_reached && !cx.tables.is_own_address(addr) && !place::is_service_range(cx, addr)
 }
 
 /// The cluster address of the Service that packets with `key` are for.

@@ -3,7 +3,7 @@
 use crate::counters::{AnswerKind, Counters, SwitchCounters};
 use crate::fragments::{Datagram, WAIT_MAX};
 use crate::later::{Held, Pending, Stage, WayIn};
-use crate::names::NamesCount;
+use crate::names::{self, NamesCount};
 use crate::path::{self, Context, Step, Stop};
 use crate::path_mtu::PathMtus;
 use crate::ports::{Port, Ports};
@@ -11,8 +11,8 @@ use crate::recent::Dropped;
 use crate::retry::AttemptKey;
 use crate::state::Side;
 use crate::{
-    Decider, DropReason, DropsSeen, Exit, Fate, FlowInfo, Origin, PolicyHits, PortConfig, PortId, ServiceHits,
-    SourcePool, SwitchConfig, Tables,
+    Decider, DropReason, DropsSeen, Exit, Fate, FlowInfo, Origin, PolicyHits, PortConfig, PortId, Query, ServiceHits,
+    SourcePool, SwitchConfig, Tables, dns,
 };
 use overlay::peers::PeerId;
 use policy::tables::ServicePortId;
@@ -148,6 +148,42 @@ impl Switch {
         self.conclude(now, step, frame, bytes, WayIn::Handover)
     }
 
+    /// Puts the answer to `query` into `frame`, whatever that holds; the error says why the port does not get it. To be called at
+    /// once or later, and no more than once for a query.
+    pub fn answer(
+        &mut self,
+        now: Instant,
+        query: &Query,
+        message: &[u8],
+        frame: &mut Frame,
+    ) -> Result<Exit, DropReason> {
+        let (cx, ports) = self.context(now);
+        let slot = ports.find(query.port).ok_or(DropReason::PortGone)?;
+        let port = ports.at_mut(slot);
+        dns::answer(&cx, port, query, message, frame)?;
+        port.counters.delivered.add(frame.len());
+        Ok(Exit::Port(query.port))
+    }
+
+    /// Puts an IP packet of a connection with the cluster DNS into `frame`, whatever that holds; the error says why the port does not
+    /// get it.
+    pub fn deliver_packet(&mut self, port: PortId, packet: &[u8], frame: &mut Frame) -> Result<Exit, DropReason> {
+        let slot = self.ports.find(port).ok_or(DropReason::PortGone)?;
+        let port = self.ports.at_mut(slot);
+        dns::deliver(port, packet, frame)?;
+        port.counters.delivered.add(frame.len());
+        Ok(Exit::Port(port.config.id))
+    }
+
+    /// What the cluster DNS says to the pod at `port` on a connection, which its packets do not show: to be called before they are
+    /// delivered.
+    pub fn hear_answer(&mut self, now: Instant, port: PortId, message: &[u8]) {
+        let (cx, ports) = self.context(now);
+        if let Some(slot) = ports.find(port) {
+            names::hear_from_cluster_dns(&cx, ports.at_mut(slot), message);
+        }
+    }
+
     /// Whether [`Switch::release`] has something to give.
     #[inline]
     pub fn has_pending(&self) -> bool {
@@ -185,6 +221,7 @@ impl Switch {
         let fate = match path::release(&cx, ports, stage, frame) {
             Ok(exit) => Fate::Forward(exit),
             Err(Stop::Answer(_, exit)) => Fate::Answer(exit),
+            Err(Stop::Ask(query)) => Fate::Ask(query),
             Err(Stop::Drop(reason)) => Fate::Drop(reason),
             Err(Stop::Wait(_)) => Fate::Drop(DropReason::FragmentWithoutFirst),
         };
@@ -379,6 +416,7 @@ impl Switch {
         match step {
             Ok(exit) => (Fate::Forward(exit), None),
             Err(Stop::Answer(kind, exit)) => (Fate::Answer(exit), Some(kind)),
+            Err(Stop::Ask(query)) => (Fate::Ask(query), None),
             Err(Stop::Drop(reason)) => (Fate::Drop(reason), None),
             Err(Stop::Wait(stage)) => (self.hold(Held::new(now, way, stage, bytes, frame)), None),
         }

@@ -115,6 +115,27 @@ pub(crate) fn inbound(cx: &Context<'_>, port: &Port, shared: &mut Shared, origin
     judge(cx, shared, &case)
 }
 
+/// Whether what is attached to `port` may ask the pod `dns`, as which policies see the cluster DNS that every node answers itself. No
+/// port stands before that, so both ends are judged here; the node itself is free to ask.
+pub(crate) fn to_cluster_dns(
+    cx: &Context<'_>,
+    port: &Port,
+    shared: &mut Shared,
+    asked: &FlowKey,
+    dns: PodIndex,
+    past: Past,
+) -> Result<(), DropReason> {
+    if port.is_host() {
+        return Ok(());
+    }
+    let pod = port.pod.ok_or(DropReason::PortNotReady)?;
+    let (port, names, flow) = (port.config.id, &[][..], *asked);
+    let asks = Case { port, direction: Direction::FromPod, pod, peer: asked.dst(), flow, before: None, names, past };
+    judge(cx, shared, &asks)?;
+    judge(cx, shared, &Case { direction: Direction::ToPod, pod: dns, peer: asked.src(), ..asks })?;
+    Ok(())
+}
+
 /// Why a flow is denied that the attached side opened, or that came in.
 pub(crate) fn denial(opened_here: bool) -> DropReason {
     if opened_here { DropReason::DeniedByEgressPolicy } else { DropReason::DeniedByIngressPolicy }

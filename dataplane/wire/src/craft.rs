@@ -1,4 +1,5 @@
-//! Answers: each function turns a frame, in its own buffer, into the answer to it, addressed back to its sender.
+//! Answers: each function turns a frame, in its own buffer, into the answer to it, addressed back to its sender. An answer that was
+//! made elsewhere is put into a buffer by [`datagram`] or [`packet`].
 //!
 //! Whoever calls decides that there shall be an answer and from whom; [`may_answer_with_error`] says where an ICMP
 //! error is forbidden. How often errors are sent (RFC 1812 §4.3.2.8) is decided there too. A frame that becomes an
@@ -10,7 +11,8 @@ use crate::headers::{Ip, write_ethernet, write_ip, write_l4_checksum};
 use crate::icmp::{ICMP_HEADER_BYTES, v4, v6};
 use crate::sctp::{SCTP_HEADER_BYTES, chunk};
 use crate::tcp::{TCP_HEADER_BYTES, flag};
-use crate::{ArpPacket, Checksum, Fragment, Frame, IcmpKind, L4, MacAddr, Offload, Packet, Protocol, edit};
+use crate::udp::UDP_HEADER_BYTES;
+use crate::{ArpPacket, Checksum, FlowKey, Fragment, Frame, IcmpKind, L4, MacAddr, Offload, Packet, Protocol, edit};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// TTL of answers: the default that RFC 1700 recommends and every host uses.
@@ -258,6 +260,50 @@ fn out_of_the_blue(mut chunks: &[u8]) -> Option<u8> {
         chunks = chunks.get(padded..).unwrap_or(&[]);
     }
     Some(answer)
+}
+
+/// A UDP datagram with `payload`, whatever `frame` held before; false, and the frame untouched, if it is longer than an IP packet
+/// or than the buffer.
+pub fn datagram(frame: &mut Frame, to_mac: MacAddr, from_mac: MacAddr, flow: &FlowKey, payload: &[u8]) -> bool {
+    let ip = Ip { src: flow.src(), dst: flow.dst(), protocol: Protocol::UDP, ttl: ANSWER_TTL, traffic_class: 0 };
+    let headers_len = ip.headers_len() + UDP_HEADER_BYTES;
+    let len = headers_len + payload.len();
+    if len - ETHERNET_HEADER_BYTES > usize::from(u16::MAX) || len > frame.capacity() {
+        return false;
+    }
+    frame.set_bytes(&[]);
+    frame.set_len(len);
+    let bytes = frame.bytes_mut();
+    bytes[headers_len..].copy_from_slice(payload);
+    write_ip(bytes, to_mac, from_mac, &ip);
+    let udp = &mut bytes[ip.headers_len()..headers_len];
+    udp[..2].copy_from_slice(&flow.src_port.to_be_bytes());
+    udp[2..4].copy_from_slice(&flow.dst_port.to_be_bytes());
+    udp[4..6].copy_from_slice(&((UDP_HEADER_BYTES + payload.len()) as u16).to_be_bytes());
+    udp[6..].fill(0);
+    write_l4_checksum(bytes);
+    frame.offload = ANSWERED;
+    true
+}
+
+/// An IP packet that was made elsewhere, its checksums computed there; false, and the frame untouched, if it is none or too long.
+pub fn packet(frame: &mut Frame, to_mac: MacAddr, from_mac: MacAddr, packet: &[u8]) -> bool {
+    let ethertype = match packet.first().map(|byte| byte >> 4) {
+        Some(4) => EtherType::IPV4,
+        Some(6) => EtherType::IPV6,
+        _ => return false,
+    };
+    let len = ETHERNET_HEADER_BYTES + packet.len();
+    if len > frame.capacity() {
+        return false;
+    }
+    frame.set_bytes(&[]);
+    frame.set_len(len);
+    let bytes = frame.bytes_mut();
+    write_ethernet(bytes, to_mac, from_mac, ethertype);
+    bytes[ETHERNET_HEADER_BYTES..].copy_from_slice(packet);
+    frame.offload = ANSWERED;
+    true
 }
 
 /// What is known of an answer's checksum: it was computed here.

@@ -40,6 +40,9 @@ const WALKS_MAX: usize = 1_000;
 /// The source port of a client where any will do.
 const SOURCE_PORT: u16 = 40_000;
 
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+
 /// A question.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -77,6 +80,7 @@ pub fn explain(
     let compile = CompileOptions {
         external_ips: options.external_ips.clone(),
         node_port_addresses: options.nodeport_addresses.clone(),
+        cluster_dns: Vec::new(),
     };
     let mut assumed = scene::assumed(objects, question.assume_pods);
     let census = crate::census::Census::of(objects.iter().chain(&assumed).map(|sourced| &sourced.object));
@@ -241,7 +245,8 @@ impl Asked<'_> {
         let tables = &self.scene.tables;
         let (dst, src) = (probe.dst, probe.src.ip());
         let (node, client) = (self.scene.fabric.node_of(probe.entry), client(probe.entry));
-        let Some(frontend) = tables.find_service(dst.ip(), probe.protocol, dst.port()) else {
+        let found = tables.find_service(dst.ip(), probe.protocol, dst.port());
+        let Some(frontend) = found.filter(|_| !self.asks_cluster_dns(&probe)) else {
             return vec![self.walked(&probe, None, None)];
         };
         let candidates: Vec<Backend> = match tables.admit(frontend, dst.ip(), node, client, src) {
@@ -325,6 +330,13 @@ impl Asked<'_> {
             affinity: if entry.affinity.is_some() { "ClientIP" } else { "None" }.to_owned(),
             affinity_timeout_seconds: entry.affinity.map(|timeout| timeout.as_secs()),
         }
+    }
+
+    /// Whether a packet is for the DNS that every node answers itself to who is attached.
+    fn asks_cluster_dns(&self, probe: &Probe) -> bool {
+        let is_attached = matches!(probe.entry, Entry::Pod(_) | Entry::Host(_));
+        let is_query = matches!(probe.protocol, Protocol::UDP | Protocol::TCP) && probe.dst.port() == DNS_PORT;
+        is_attached && is_query && self.scene.tables.is_cluster_dns(probe.dst.ip())
     }
 
     /// What policy says of the sender's end about a flow to `to`; of a sender that is no pod of ours, nothing.

@@ -48,7 +48,8 @@ pub(super) fn of_walk(
     let target = match (frontend, backend) {
         (_, Some(backend)) => Some((backend.addr, backend.port)),
         (Some(_), None) => None,
-        (None, None) => Some((probe.dst.ip(), probe.dst.port())).filter(|(addr, _)| !scene.tables.is_virtual(*addr)),
+        (None, None) => Some((probe.dst.ip(), probe.dst.port()))
+            .filter(|(addr, _)| !scene.tables.is_virtual(*addr) || asked.asks_cluster_dns(probe)),
     };
     let (src, _) = seen(walk);
     let source_nat = src != probe.src.ip();
@@ -75,7 +76,8 @@ pub(super) fn of_walk(
         if !egress.is_denied() {
             steps.extend(way_steps(scene, walk, (addr, port)));
             let arrived = scene.node_name(walk.hops[walk.hops.len() - 1].node);
-            let judged = matches!(walk.end, End::Pod(_) | End::Dropped(DropReason::DeniedByIngressPolicy));
+            let denied = End::Dropped(DropReason::DeniedByIngressPolicy);
+            let judged = matches!(walk.end, End::Pod(_) | End::Asked(_)) || walk.end == denied;
             if let Some(pod) = scene.pod_at(addr).filter(|_| judged) {
                 steps.push(policy_step(&arrived, "ingress-policy", &scene.pod_name(pod), &ingress));
             }
@@ -86,7 +88,7 @@ pub(super) fn of_walk(
     let stage = match walk.end {
         End::Pod(_) | End::Host(_) => "deliver",
         End::Outside(_) => "route",
-        End::Answered(_) => "answer",
+        End::Answered(_) | End::Asked(_) => "answer",
         End::Dropped(_) => "drop",
     };
     let why = match outcome {
@@ -120,6 +122,10 @@ fn service_step(
     here: &str,
 ) -> Option<Step> {
     let (tables, dst) = (&asked.scene.tables, probe.dst);
+    if asked.asks_cluster_dns(probe) {
+        let why = format!("{} is where every node answers the cluster DNS itself: no Service, no other node", dst.ip());
+        return Some(step(here, "dns", "this node's own", why));
+    }
     let Some(frontend) = frontend else {
         let why = format!("{} is an address of a Service that has no {} port {}", dst.ip(), probe.protocol, dst.port());
         return tables.is_virtual(dst.ip()).then(|| step(here, "service", "none", why));
@@ -263,7 +269,7 @@ fn way_steps(scene: &Scene, walk: &Walk, (addr, _): (IpAddr, u16)) -> Vec<Step> 
         End::Host(_) => {
             steps.push(step(&*here, "route", "to the node itself", format!("{addr} is an address of {here}")))
         }
-        End::Outside(_) | End::Answered(_) | End::Dropped(_) => {}
+        End::Outside(_) | End::Answered(_) | End::Asked(_) | End::Dropped(_) => {}
     }
     steps
 }
@@ -290,6 +296,10 @@ fn ended(
         End::Host(node) => (Outcome::Delivered, format!("{} itself gets it at {to}{rehearsed}", scene.node_name(node))),
         End::Outside(_) => {
             (Outcome::External, format!("it leaves the cluster through the uplink of {here}, to {to}{rehearsed}"))
+        }
+        End::Asked(node) => {
+            let node = scene.node_name(node);
+            (Outcome::Delivered, format!("{node} answers the cluster DNS at {to} itself{rehearsed}"))
         }
         End::Answered(AnswerKind::Echo) => (Outcome::Delivered, format!("{here} answers pings of {dst} itself")),
         End::Answered(AnswerKind::Rejected) => {

@@ -150,7 +150,8 @@ impl Sim {
         let (exit, is_answer) = match fate {
             Fate::Forward(exit) => (exit, false),
             Fate::Answer(exit) => (exit, true),
-            Fate::Held | Fate::Drop(_) => return,
+            // No name server is simulated.
+            Fate::Ask(_) | Fate::Held | Fate::Drop(_) => return,
         };
         match exit {
             Exit::Port(port) => self.deliver(node, shard, port, frame, is_answer),

@@ -132,6 +132,7 @@ fn play(input: &[(Instant, Vec<u8>)]) -> (Vec<u8>, String) {
             Fate::Forward(Exit::Peer(_)) => "forwarded to the tunnel".to_owned(),
             Fate::Forward(exit) => format!("forwarded to {exit:?}"),
             Fate::Answer(_) => "answered".to_owned(),
+            Fate::Ask(_) => "asked of the cluster DNS".to_owned(),
             Fate::Held => "held".to_owned(),
             Fate::Drop(reason) => format!("dropped: {}", reason.name()),
         };
@@ -142,7 +143,7 @@ fn play(input: &[(Instant, Vec<u8>)]) -> (Vec<u8>, String) {
                 encapsulate(&mut frame, dst).iter().for_each(|bytes| out.push(*at, bytes));
             }
             Fate::Forward(_) | Fate::Answer(_) => out.push(*at, frame.bytes()),
-            Fate::Held | Fate::Drop(_) => {}
+            Fate::Ask(_) | Fate::Held | Fate::Drop(_) => {}
         }
     }
     let counters = switch.counters();

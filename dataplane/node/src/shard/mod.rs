@@ -343,7 +343,7 @@ impl Shard {
                 Exit::Peer(peer) => self.tunnel.send(self.now, peer, frame, &mut self.switch),
                 Exit::Shard(shard, port, origin) => self.hand_over(shard, port, origin, frame),
             },
-            Fate::Held | Fate::Drop(_) => {}
+            Fate::Ask(_) | Fate::Held | Fate::Drop(_) => {}
         }
     }
 

@@ -105,6 +105,8 @@ pub enum End {
     Outside(NodeIndex),
     /// The switch answered it.
     Answered(AnswerKind),
+    /// The node's own cluster DNS got it.
+    Asked(NodeIndex),
     /// The switch discarded it.
     Dropped(DropReason),
 }
@@ -170,6 +172,7 @@ impl Fabric {
             let end = match fate {
                 Fate::Drop(reason) => End::Dropped(reason),
                 Fate::Answer(_) => End::Answered(answer_kind(switch)),
+                Fate::Ask(_) => End::Asked(at),
                 Fate::Forward(Exit::Peer(peer)) if hops.len() < HOPS_MAX => {
                     let name = &self.node(at).tables.peers.get(peer)?.name;
                     way = Way::Tunnel { from: at };

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest answer that is read. Who sends more than 4,096 bytes over UDP is not a resolver (RFC 6891 §6.2.5).
-const ANSWER_BYTES_MAX: usize = 4_096;
+/// Longest answer in a datagram that is read. Who sends more than 4,096 bytes over UDP is not a resolver (RFC 6891 §6.2.5).
+const DATAGRAM_BYTES_MAX: usize = 4_096;
 
 /// CNAMEs that are followed.
 const CHAIN_MAX: usize = 16;
@@ -25,11 +25,13 @@ pub(super) struct Answer {
     pub(super) addresses: Vec<(IpAddr, Duration)>,
 }
 
-/// What `payload` says; `None` if it names no address.
+/// What the payload of a datagram says; `None` if it names no address.
+pub(super) fn read_datagram(payload: &[u8]) -> Result<Option<Answer>, Unreadable> {
+    if payload.len() > DATAGRAM_BYTES_MAX { Err(Unreadable) } else { read(payload) }
+}
+
+/// The same for a message of any length.
 pub(super) fn read(payload: &[u8]) -> Result<Option<Answer>, Unreadable> {
-    if payload.len() > ANSWER_BYTES_MAX {
-        return Err(Unreadable);
-    }
     let message = Packet::parse(payload).map_err(|_| Unreadable)?;
     let is_answer = message.has_flags(PacketFlag::RESPONSE) && message.opcode() == OPCODE::StandardQuery;
     let [question] = message.questions.as_slice() else { return Ok(None) };

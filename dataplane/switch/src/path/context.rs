@@ -3,7 +3,7 @@
 use crate::counters::AnswerKind;
 use crate::later::Stage;
 use crate::path_mtu::PathMtus;
-use crate::{DropReason, Exit, Origin, SwitchConfig, Tables};
+use crate::{DropReason, Exit, Origin, Query, SwitchConfig, Tables};
 use overlay::peers::PeerId;
 use std::net::IpAddr;
 use wire::{FlowKey, Instant, Malformed, Protocol};
@@ -34,6 +34,8 @@ pub(crate) enum Stop {
     Drop(DropReason),
     /// The frame is an answer to its sender.
     Answer(AnswerKind, Exit),
+    /// It is for the cluster DNS.
+    Ask(Query),
     /// A later fragment waits at this stage for its first.
     Wait(Stage),
 }

@@ -92,6 +92,18 @@ fn frames_are_answered_and_dropped_without_allocation() {
 }
 
 #[test]
+fn queries_to_the_cluster_dns_and_their_answers_cost_no_allocation() {
+    let mut scene = scene(&format!("{PODS}\ningress far: client"));
+    for version in ["", "6"] {
+        check_none(&mut scene, &format!("client: udp{version} 5000 > cluster-dns:53"));
+        check_none(&mut scene, &format!("client: tcp{version} 5000 > cluster-dns:53 data"));
+        check_none(&mut scene, &format!("node1: udp{version} 5000 > cluster-dns:53"));
+        scene.send(&format!("far: udp{version} 5000 > cluster-dns:53"));
+        scene.check_answers_allocate_nothing(&[7; 500]);
+    }
+}
+
+#[test]
 fn frames_across_the_uplink_cost_no_allocation() {
     let mut scene = scene(PODS);
     for version in ["", "6"] {

@@ -20,7 +20,7 @@ const PODS: &str = "
 ";
 
 /// Packets to start from; a property changes bytes of them.
-const WORDS: [&str; 27] = [
+const WORDS: [&str; 30] = [
     "client: tcp 40000 > near:8080 syn",
     "client: tcp 40000 > web:80 data",
     "client: tcp6 40000 > web:80 syn",
@@ -48,6 +48,9 @@ const WORDS: [&str; 27] = [
     "client: ping6 7 > outside",
     "client: tcp 40000 > outside:443 syn",
     "far: udp 5353 > world:5000",
+    "client: udp 5000 > cluster-dns:53",
+    "client: tcp6 40000 > cluster-dns:53 syn",
+    "node1: udp6 5000 > cluster-dns:53",
 ];
 
 #[derive(Clone, Debug)]
@@ -122,6 +125,10 @@ fn play(scene: &mut Scene, step: &Step) {
             assert_eq!(after.forwarded.frames, before.forwarded.frames + 1);
             Packet::check(frame.bytes()).expect("what is forwarded is well-formed");
             assert!(matches!(exit, Exit::Port(_) | Exit::Peer(_)), "a scene of one shard has no other");
+        }
+        Fate::Ask(query) => {
+            assert_eq!(after.asked.frames, before.asked.frames + 1);
+            assert_eq!(query.port, port, "only who is attached asks the cluster DNS");
         }
         Fate::Answer(exit) => {
             assert_eq!(after.answered.frames, before.answered.frames + 1);

@@ -7,6 +7,7 @@ mod announced;
 mod answers;
 mod anything;
 mod bytes;
+mod cluster_dns;
 mod conversations;
 mod errors;
 mod forwarding;

@@ -50,7 +50,7 @@ fn scene() -> Scene {
 }
 
 /// A DNS answer about `asked`: records of owner, seconds and an address or a name.
-fn message(asked: &str, records: &[(&str, u32, &str)]) -> Vec<u8> {
+pub(crate) fn message(asked: &str, records: &[(&str, u32, &str)]) -> Vec<u8> {
     let mut packet = Packet::new_reply(7);
     let name = Name::new(asked).unwrap();
     packet.questions.push(Question::new(name, QTYPE::TYPE(TYPE::A), QCLASS::CLASS(CLASS::IN), false));

@@ -1,6 +1,6 @@
 //! A scene as Kubernetes YAML, compiled as a cluster's would be.
 
-use crate::scene::{Modes, Pod, Service, node_v4, node_v6};
+use crate::scene::{CLUSTER_DNS, Modes, Pod, Service, node_v4, node_v6};
 use policy::cluster::Cluster;
 use policy::compile::{self, CompileOptions};
 use policy::objects::{self, CONNECT_RETRY_ANNOTATION, DRY_RUN_ANNOTATION, ESTABLISHED_ANNOTATION};
@@ -15,8 +15,11 @@ pub(crate) fn compile(yaml: &str, epoch: u64) -> policy::tables::Tables {
     assert!(parsed.problems.is_empty(), "{:?}\n{yaml}", parsed.problems);
     let (cluster, problems) = Cluster::from_objects(parsed.objects);
     assert!(problems.is_empty(), "{problems:?}\n{yaml}");
-    let options =
-        CompileOptions { external_ips: vec!["198.51.100.0/24".parse().unwrap()], ..CompileOptions::default() };
+    let options = CompileOptions {
+        external_ips: vec!["198.51.100.0/24".parse().unwrap()],
+        cluster_dns: vec![CLUSTER_DNS.0.into(), CLUSTER_DNS.1.into()],
+        ..CompileOptions::default()
+    };
     let (tables, problems) = compile::compile_with(&cluster, &options, epoch);
     assert!(problems.is_empty(), "{problems:?}\n{yaml}");
     tables

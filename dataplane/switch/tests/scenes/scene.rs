@@ -21,6 +21,8 @@
 //! which is reached without translation. They send to the node that they name, else to node1's uplink; `world@node2` sends to
 //! node2's whatever it says, and `node2@node1` is node2's own kernel on the underlay. A backend of a Service may be `node1`,
 //! `node2` (a pod of the host network) or `outside`.
+//! Every node answers the cluster DNS at 10.96.0.53 and fd00:10:96::53, called `cluster-dns`: a packet that it is asked becomes
+//! `asked: PACKET`, and [`Scene::answer`] answers the last one.
 //! In packets, a name stands for its IPv4 address, or its IPv6 address if the protocol ends in `6`.
 
 mod changes;
@@ -35,7 +37,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Attached, PortConfig, PortId, PortKind, ShardId, SourcePool, Switch, SwitchConfig, Tables};
+use switch::{Attached, PortConfig, PortId, PortKind, Query, ShardId, SourcePool, Switch, SwitchConfig, Tables};
 use wire::{Instant, MacAddr, Protocol};
 
 pub(crate) const TUNNEL_MTU: u16 = 1450;
@@ -43,6 +45,9 @@ pub(crate) const FLOWS_MAX: u32 = 1_000;
 pub(crate) const UPLINK_FLOWS_MAX: u32 = 70_000;
 const HOST_PORT: PortId = PortId(1);
 pub(crate) const UPLINK_PORT: PortId = PortId(2);
+/// Where every node answers the cluster DNS.
+pub(crate) const CLUSTER_DNS: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(10, 96, 0, 53), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0x53));
 /// Of whatever sends outside.
 const OUTSIDE_MAC: MacAddr = MacAddr([2, 0xee, 0, 0, 0, 1]);
 
@@ -127,6 +132,8 @@ pub(crate) struct Scene {
     announced: Vec<(usize, String)>,
     unclaimed: Vec<(usize, Protocol, u16)>,
     released: Vec<String>,
+    /// The last query, and the node and shard that were asked.
+    query: Option<(usize, u16, Query)>,
 }
 
 pub(crate) fn node_v4(node: usize) -> Ipv4Addr {
@@ -188,6 +195,7 @@ impl Scene {
             announced: Vec::new(),
             unclaimed: Vec::new(),
             released: Vec::new(),
+            query: None,
         };
         for node in 1..=2 {
             let config = |shard| SwitchConfig {
@@ -428,6 +436,7 @@ impl Scene {
             "outside" => pick(Ipv4Addr::new(203, 0, 113, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
             "elsewhere" => pick(Ipv4Addr::new(203, 0, 113, 2), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)),
             "flat" => pick(Ipv4Addr::new(198, 51, 100, 9), Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 9)),
+            "cluster-dns" => pick(CLUSTER_DNS.0, CLUSTER_DNS.1),
             "world" => pick(Ipv4Addr::new(172, 30, 0, 100), Ipv6Addr::new(0xfd00, 0x172, 0x30, 0, 0, 0, 0, 0x64)),
             _ => name.parse().unwrap_or_else(|_| panic!("nobody is called {name}")),
         }
@@ -435,8 +444,9 @@ impl Scene {
 
     /// Who has an address, by the names of the scene.
     pub(crate) fn name(&self, addr: IpAddr) -> String {
-        let names = ["node1", "node2", "gateway1", "gateway2", "nobody1", "outside", "elsewhere", "flat", "world"];
-        let names = names.map(str::to_owned);
+        let nodes = ["node1", "node2", "gateway1", "gateway2", "nobody1"];
+        let others = ["outside", "elsewhere", "flat", "world", "cluster-dns"];
+        let names: Vec<String> = nodes.into_iter().chain(others).map(str::to_owned).collect();
         let balanced = self.services.iter().filter(|s| s.option("lb").is_some());
         let balancers: Vec<String> = balanced.map(|s| format!("{}-lb", s.name)).collect();
         let services = self.services.iter().map(|s| &s.name).chain(&balancers);

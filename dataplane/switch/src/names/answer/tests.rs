@@ -27,7 +27,7 @@ fn message(asked: &'static str, records: &[(&'static str, u32, Value)]) -> Vec<u
 
 /// What is read, as `NAME: ADDRESS/SECONDS ...`.
 fn told(bytes: &[u8]) -> String {
-    match read(bytes) {
+    match read_datagram(bytes) {
         Ok(Some(answer)) => {
             let addresses = answer.addresses.iter().map(|(addr, ttl)| format!(" {addr}/{}", ttl.as_secs()));
             format!("{}:{}", answer.name, addresses.collect::<String>())
@@ -78,7 +78,7 @@ fn n18_what_is_no_answer_says_nothing() {
     assert_eq!(changed(3, bytes[3] | 3), "nothing", "no such name");
     assert_eq!(told(&bytes[..bytes.len() - 1]), "unreadable");
     assert_eq!(told(&[]), "unreadable");
-    assert_eq!(told(&vec![0; ANSWER_BYTES_MAX + 1]), "unreadable");
+    assert_eq!(told(&vec![0; DATAGRAM_BYTES_MAX + 1]), "unreadable");
     assert_eq!(told(&message("spaced out.example", &[("spaced out.example", 1, V4([192, 0, 2, 1]))])), "nothing");
 }
 
