@@ -21,6 +21,21 @@ need() {
     for pair in "$@"; do
         command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
     done
+    install "${missing[@]}"
+}
+
+# need_python MODULE=PACKAGE...: the same for modules of Debian's own Python, whatever other Python is on the PATH.
+need_python() {
+    local pair missing=()
+    for pair in "$@"; do
+        /usr/bin/python3 -c "import ${pair%%=*}" 2>/dev/null || missing+=("${pair#*=}")
+    done
+    install "${missing[@]}"
+}
+
+# install PACKAGE...: installs Debian packages, and says so.
+install() {
+    local missing=("$@")
     if [ "${#missing[@]}" = 0 ]; then return; fi
     say "installing with apt: ${missing[*]}"
     command -v apt-get >/dev/null || die "no apt-get here; install these yourself: ${missing[*]}"
