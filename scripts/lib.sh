@@ -21,7 +21,7 @@ need() {
     for pair in "$@"; do
         command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
     done
-    install "${missing[@]}"
+    install_packages "${missing[@]}"
 }
 
 # need_python MODULE=PACKAGE...: the same for modules of Debian's own Python, whatever other Python is on the PATH.
@@ -30,11 +30,11 @@ need_python() {
     for pair in "$@"; do
         /usr/bin/python3 -c "import ${pair%%=*}" 2>/dev/null || missing+=("${pair#*=}")
     done
-    install "${missing[@]}"
+    install_packages "${missing[@]}"
 }
 
-# install PACKAGE...: installs Debian packages, and says so.
-install() {
+# install_packages PACKAGE...: installs Debian packages, and says so.
+install_packages() {
     local missing=("$@")
     if [ "${#missing[@]}" = 0 ]; then return; fi
     say "installing with apt: ${missing[*]}"
