@@ -4,12 +4,10 @@
 //! lookup of its host and of its path, however many objects there are.
 
 mod compile;
-#[allow(dead_code)] // HTTPRoutes ask for more than Ingresses.
 mod conditions;
-#[allow(dead_code)] // HTTPRoutes ask for more than Ingresses.
+mod explain;
 mod hosts;
 mod lookup;
-#[allow(dead_code)] // HTTPRoutes ask for more than Ingresses.
 mod paths;
 mod table;
 
@@ -17,6 +15,7 @@ pub use compile::{
     BACKEND_PROTOCOL_ANNOTATION, CertificateCheck, Compiled, SSL_REDIRECT_ANNOTATION, Statuses, compile,
     compile_checked,
 };
+pub use explain::{Explanation, Passed};
 pub use table::{
     BackendProtocol, Certificate, CertificateId, Endpoints, Filter, Forward, Found, HeaderChanges, HostRewrite,
     Outcome, PathRewrite, PortRoutes, Redirect, Request, RouteOptions, Routes, Rule, RuleRef, Target, Timeouts,

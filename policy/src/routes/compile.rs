@@ -12,19 +12,29 @@ mod assemble;
 mod backends;
 mod certificates;
 mod class;
+mod filters;
+mod gateway;
+mod gateway_status;
+mod grants;
+mod http_route;
+mod http_rule;
 mod ingress;
 mod report;
+mod status;
 
 pub use ingress::{BACKEND_PROTOCOL_ANNOTATION, SSL_REDIRECT_ANNOTATION};
 
 use super::table::{Certificate, RouteOptions, Routes};
 use crate::cluster::{Cluster, Key};
 use crate::objects::Problem;
+use crate::objects::gateway_api::{GatewayClassStatus, GatewayStatus, RouteStatus};
 use assemble::Assembly;
 use backends::Backends;
 use certificates::Certificates;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use report::Report;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Says of a certificate and its key what is wrong with them.
 pub type CertificateCheck<'a> = &'a dyn Fn(&Certificate) -> Result<(), String>;
@@ -45,6 +55,27 @@ pub struct Compiled {
 pub struct Statuses {
     /// The Ingresses that are served: status.loadBalancer has the proxy's addresses.
     pub ingresses: BTreeSet<Key>,
+    /// GatewayClasses of our controller; the first half of the key is empty.
+    pub gateway_classes: BTreeMap<Key, GatewayClassStatus>,
+    /// Gateways of those classes. Their addresses are those that the object's status has.
+    pub gateways: BTreeMap<Key, GatewayStatus>,
+    /// HTTPRoutes that refer to those Gateways. What other controllers say of them is kept.
+    pub http_routes: BTreeMap<Key, RouteStatus>,
+}
+
+impl Statuses {
+    /// Notes that conditions which say something else than the objects' status came to say it at `now`.
+    pub fn stamp(&mut self, now: Timestamp) {
+        let classes = self.gateway_classes.values_mut().flat_map(|status| status.conditions.iter_mut().flatten());
+        let mut all: Vec<&mut Condition> = classes.collect();
+        for gateway in self.gateways.values_mut() {
+            all.extend(gateway.conditions.iter_mut().flatten());
+            all.extend(gateway.listeners.iter_mut().flatten().flat_map(|listener| &mut listener.conditions));
+        }
+        let routes = self.http_routes.values_mut().flat_map(|status| &mut status.parents);
+        all.extend(routes.flat_map(|parent| &mut parent.conditions));
+        status::stamp(all, now);
+    }
 }
 
 /// Compiles `cluster` for a proxy with `options`. Certificates are taken to be in order if they look like PEM.
@@ -66,6 +97,11 @@ pub fn compile_checked(cluster: &Cluster, options: &RouteOptions, check: Certifi
     };
     work.default_certificate();
     ingress::compile(&mut work);
+    gateway_status::of_classes(&mut work);
+    let mut gateways = gateway::compile(&mut work);
+    http_route::compile(&mut gateways, &mut work);
+    gateway_status::of_gateways(&gateways, &mut work);
+    drop(gateways);
     let Work { certificates, assembly, mut report, statuses, .. } = work;
     let routes = assembly.finish(certificates.into_list(), &mut report);
     Compiled { routes, problems: report.into_problems(), statuses }

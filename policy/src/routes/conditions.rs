@@ -7,7 +7,6 @@
 use super::table::Request;
 use http::{HeaderName, Method};
 use regex::Regex;
-use std::borrow::Cow;
 use std::fmt;
 
 /// Bytes that a compiled regular expression may take: enough for any list of alternatives that fits the API's 4,096 characters.
@@ -167,14 +166,6 @@ impl ValueMatch {
                 pattern.matches(&String::from_utf8_lossy(&bytes))
             }
             ValueMatch::Pattern(pattern) => pattern.matches(value),
-        }
-    }
-
-    /// What it compares with, as written.
-    pub(super) fn as_str(&self) -> Cow<'_, str> {
-        match self {
-            ValueMatch::Exact(value) => Cow::Borrowed(value),
-            ValueMatch::Pattern(pattern) => Cow::Borrowed(pattern.as_str()),
         }
     }
 }

@@ -91,8 +91,7 @@ impl<T> HostMap<T> {
         self.names.get(host).into_iter().chain(parents).chain(&self.any)
     }
 
-    /// The value of `pattern`.
-    pub(super) fn get(&self, pattern: &HostPattern) -> Option<&T> {
+    fn get(&self, pattern: &HostPattern) -> Option<&T> {
         match pattern {
             HostPattern::Name(name) => self.names.get(name),
             HostPattern::Under(parent) => self.parents.get(parent),

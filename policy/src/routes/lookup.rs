@@ -30,8 +30,8 @@ pub(super) struct Listener {
 /// To whom a host pattern belongs on a port with TLS.
 #[derive(Debug, Default)]
 pub(super) struct TlsName {
-    /// The listener of a Gateway: its number, and the certificate if it has one.
-    pub(super) gateway: Option<(u32, Option<CertificateId>)>,
+    /// The listener of a Gateway, by number, and its certificate.
+    pub(super) gateway: Option<(u32, CertificateId)>,
     /// The certificate of an Ingress, for hosts with one label before the name if the pattern is a wildcard.
     pub(super) ingress: Option<IngressTls>,
 }
@@ -80,7 +80,7 @@ impl PortRoutes {
     fn tls(&self, host: &str) -> (Option<Owner>, Option<CertificateId>) {
         for name in self.tls_names.matching(host) {
             if let Some((listener, certificate)) = name.gateway {
-                return (Some(Owner::Listener(listener)), certificate);
+                return (Some(Owner::Listener(listener)), Some(certificate));
             }
             let ingress = name.ingress.as_ref();
             let is_meant =

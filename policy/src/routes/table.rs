@@ -142,7 +142,7 @@ pub struct RuleRef {
 }
 
 /// What becomes of a request that a rule takes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Outcome {
     /// It goes to a backend.
     Forward(Forward),
@@ -153,7 +153,7 @@ pub enum Outcome {
 }
 
 /// The backends of a rule.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Forward {
     /// Each with its weight; weight 0 gets nothing. The sum is above 0.
     pub targets: Vec<WeightedTarget>,
@@ -162,7 +162,7 @@ pub struct Forward {
 }
 
 /// A backend with its share of the requests.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WeightedTarget {
     /// Share of the requests.
     pub weight: u32,

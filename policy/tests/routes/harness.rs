@@ -184,3 +184,50 @@ pub(crate) fn certificate_of(routes: &Routes, sni: Option<&str>) -> Option<Strin
     let found = routes.certificate(443, sni)?;
     Some(routes.certificates[found.0 as usize].secret.name.clone())
 }
+
+/// GatewayClass `ours`, of our controller.
+pub(crate) const CLASS: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: ours}
+spec: {controllerName: podplane.io/gateway}
+";
+
+/// A Gateway in the namespace `default` of class `ours`.
+pub(crate) fn gateway(name: &str, listeners: &str) -> String {
+    format!(
+        "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: {name}, namespace: default, generation: 7}}
+spec: {{gatewayClassName: ours, listeners: [{listeners}]}}
+"
+    )
+}
+
+/// Class `ours` and Gateway `web` with one listener: HTTP, port 80, all hosts, routes of all namespaces.
+pub(crate) fn open_gateway() -> String {
+    let listener = "{name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}";
+    CLASS.to_owned() + &gateway("web", listener)
+}
+
+/// An HTTPRoute in the namespace `default` with `spec`.
+pub(crate) fn route(name: &str, spec: &str) -> String {
+    format!(
+        "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}, namespace: default, generation: 3}}
+spec: {{{spec}}}
+"
+    )
+}
+
+/// An HTTPRoute of Gateway `web` whose rules are `matches -> service`.
+pub(crate) fn route_of(name: &str, hostnames: &str, rules: &[(&str, &str)]) -> String {
+    let rules = rules
+        .iter()
+        .map(|(matches, service)| format!("{{matches: [{matches}], backendRefs: [{{name: {service}, port: 8080}}]}}"));
+    let rules = rules.collect::<Vec<_>>().join(", ");
+    route(name, &format!("parentRefs: [{{name: web}}], hostnames: [{hostnames}], rules: [{rules}]"))
+}

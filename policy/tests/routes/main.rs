@@ -1,8 +1,11 @@
 //! HTTP routes: Kubernetes YAML in, what becomes of requests, what is told and what objects' status says out.
 
 mod bench;
+mod explain;
 mod harness;
+mod http_matches;
 mod ingress;
 mod ingress_backends;
 mod ingress_class;
 mod ingress_tls;
+mod listeners;

@@ -58,6 +58,8 @@ struct PlacedCertificate {
 #[derive(Debug)]
 pub(super) struct Assembly {
     https_port: u16,
+    /// How many listeners of Gateways have a certificate.
+    listeners: u32,
     ports: BTreeMap<u16, PortRoutes>,
     rules: Vec<Rule>,
     /// Who wrote each rule.
@@ -75,6 +77,7 @@ impl Assembly {
         let port = |port, tls| (port, PortRoutes { port, tls, ..PortRoutes::default() });
         Assembly {
             https_port: options.https_port,
+            listeners: 0,
             ports: BTreeMap::from([port(options.http_port, false), port(options.https_port, true)]),
             rules: Vec::new(),
             subjects: Vec::new(),
@@ -82,6 +85,25 @@ impl Assembly {
             defaults: Vec::new(),
             certificates: Vec::new(),
             default_certificate: None,
+        }
+    }
+
+    /// Has a Gateway listen on `port` for `hosts`. All listeners of a port speak TLS or none does, and those of the same hosts have the
+    /// same certificate.
+    pub(super) fn add_listener(
+        &mut self,
+        port: u16,
+        tls: bool,
+        hosts: &HostPattern,
+        certificate: Option<CertificateId>,
+    ) {
+        let routes = self.ports.entry(port).or_insert_with(|| PortRoutes { port, tls, ..PortRoutes::default() });
+        routes.listeners.entry(hosts).is_of_gateway = true;
+        if let Some(certificate) = certificate {
+            let number = self.listeners;
+            let name = routes.tls_names.entry(hosts);
+            self.listeners += u32::from(name.gateway.is_none());
+            name.gateway.get_or_insert((number, certificate));
         }
     }
 
@@ -197,11 +219,16 @@ impl Assembly {
                 }
                 continue;
             }
+            let name = port.tls_names.entry(&hosts);
+            if let Some((_, other)) = name.gateway.filter(|(_, other)| *other != certificate) {
+                let secret = &list[other.0 as usize].secret;
+                report.warn(&subject, field, format!("{hosts} has the certificate of {secret} from a Gateway"));
+            }
             let one_label_under = match &hosts {
                 HostPattern::Under(parent) => Some(parent.clone()),
                 HostPattern::Name(_) | HostPattern::Any => None,
             };
-            port.tls_names.entry(&hosts).ingress = Some(IngressTls { certificate, one_label_under });
+            name.ingress = Some(IngressTls { certificate, one_label_under });
             winners.insert(hosts, (certificate, subject));
         }
     }
