@@ -2,7 +2,9 @@
 
 mod bench;
 mod explain;
+mod gateway_status;
 mod harness;
+mod http_filters;
 mod http_matches;
 mod ingress;
 mod ingress_backends;

@@ -383,8 +383,9 @@ fn settle_within(gateway: &mut OurGateway<'_>, work: &mut Work<'_>) {
         } else {
             None
         };
-        let overlapping =
-            others().find(|(.., other_hosts)| *tls && overlaps(other_hosts)).map(|(other, .., other_hosts)| {
+        let overlapping = others()
+            .find(|(_, _, other_tls, other_hosts)| *tls && *other_tls && overlaps(other_hosts))
+            .map(|(other, .., other_hosts)| {
                 let message = format!("{hosts} overlaps {other_hosts} of listener {}", name(other));
                 Fault::new("OverlappingHostnames", message)
             });
