@@ -1,5 +1,7 @@
 //! What holds for any input, as functions that property tests and fuzz targets share. A violation is a panic.
 
+pub use crate::dns::forward::invariants::upstream_answer as dns_upstream_answer;
+
 use crate::http::proxy_protocol::{self, Parsed};
 
 /// A PROXY protocol header is found wherever its bytes are cut, and what follows it changes nothing.

@@ -307,7 +307,7 @@ fn parse(name: &str, text: io::Result<String>, last: &[u128]) -> (Option<Vec<Ent
     let kept = if last.is_empty() { "" } else { "; its last good content stays in force" };
     let text = match text {
         Ok(text) => text,
-        Err(error) => return (None, vec![Problem::unreadable(name, &format!("{error}{kept}"))]),
+        Err(error) => return (None, vec![Problem::unreadable(name, format!("{error}{kept}"))]),
     };
     let Parsed { objects, mut problems } = objects::parse(name, &text);
     let mut objects: Vec<Entry> = objects.into_iter().map(Entry::Written).collect();
