@@ -50,7 +50,7 @@ use question::{Key, Query, Unanswerable, bare_error};
 use servers::{Looked, Server, Servers};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use stored::Stored;
 use tokio::time::Instant as TokioInstant;
@@ -82,11 +82,13 @@ struct Shared {
     flights: Flights,
     ids: Ids,
     counters: Counters,
-    /// Names that were made up, in wire form, and who was asked for them.
-    probes: Mutex<Vec<(Box<[u8]>, Arc<Server>)>>,
+    probes: Mutex<Probes>,
     report: Box<dyn Fn(&str) + Send + Sync>,
     times: Times,
 }
+
+/// Names that were made up, in wire form, and who was asked for them.
+type Probes = Vec<(Box<[u8]>, Arc<Server>)>;
 
 /// How long is waited.
 #[derive(Clone, Copy, Debug)]
@@ -314,7 +316,7 @@ impl Forwarder {
         }
     }
 
-    fn probes(&self) -> std::sync::MutexGuard<'_, Vec<(Box<[u8]>, Arc<Server>)>> {
+    fn probes(&self) -> MutexGuard<'_, Probes> {
         // Every change is one assignment.
         self.shared.probes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

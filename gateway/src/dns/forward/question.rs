@@ -1,9 +1,7 @@
 //! A client's query, as far as a forwarder needs it: what is asked, and how the answer is to be given.
 
-use crate::dns::Transport;
-use domain::base::Message;
-use domain::base::iana::{Opcode, Rcode, Rtype};
-use domain::base::name::ToLabelIter;
+use crate::dns::{self, Transport, Unreadable};
+use domain::base::iana::Rcode;
 
 /// Bytes of a message's header.
 pub(super) const HEADER_BYTES: usize = 12;
@@ -29,19 +27,13 @@ pub(super) const AD: u8 = 0x20;
 pub(super) const CD: u8 = 0x10;
 
 /// A query that can be answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Query<'a> {
     message: &'a [u8],
     /// The question's name, type and class as they came.
     pub(super) question: &'a [u8],
-    edns: Option<Edns>,
+    read: dns::Query<'a>,
     transport: Transport,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Edns {
-    datagram_bytes: u16,
-    dnssec_ok: bool,
 }
 
 /// Why a query is not answered by asking somebody.
@@ -56,36 +48,15 @@ pub(super) enum Unanswerable {
 impl<'a> Query<'a> {
     /// Reads a query.
     pub(super) fn check(message: &'a [u8], transport: Transport) -> Result<Query<'a>, Unanswerable> {
-        let parsed = Message::from_octets(message).map_err(|_| Unanswerable::NoQuery)?;
-        if parsed.header().qr() {
-            return Err(Unanswerable::NoQuery);
-        }
-        if parsed.header().opcode() != Opcode::QUERY {
-            return Err(Unanswerable::Error(Rcode::NOTIMP));
-        }
-        let malformed = |_| Unanswerable::Error(Rcode::FORMERR);
-        let asked = parsed.sole_question().map_err(malformed)?;
-        let question_bytes = usize::from(asked.qname().compose_len()) + 4;
-        let question = message.get(HEADER_BYTES..HEADER_BYTES + question_bytes);
-        // A name that is compressed would refer to the header.
-        let question = question.filter(|_| !asked.qname().is_compressed());
-        let question = question.ok_or(Unanswerable::Error(Rcode::FORMERR))?;
-        let mut edns = None;
-        let mut additional = parsed.additional().map_err(malformed)?;
-        while let Some(record) = additional.next() {
-            let record = record.map_err(malformed)?;
-            if record.rtype() == Rtype::OPT {
-                let ttl = record.ttl().as_secs();
-                if edns.is_some() {
-                    return Err(Unanswerable::Error(Rcode::FORMERR));
-                }
-                edns = Some(Edns { datagram_bytes: record.class().to_int(), dnssec_ok: ttl & 0x8000 != 0 });
-            }
-        }
+        let read = dns::Query::parse(message).map_err(|unreadable| match unreadable {
+            Unreadable::Silence => Unanswerable::NoQuery,
+            Unreadable::Header(_, rcode) | Unreadable::Question(_, rcode) => Unanswerable::Error(rcode),
+        })?;
+        let question = &message[HEADER_BYTES..HEADER_BYTES + read.name.len() + 4];
         // Transfers and what is about the message itself (RFC 6895 §3.1); ANY is a question like others.
-        match asked.qtype().to_int() {
+        match read.qtype.to_int() {
             0 | 41 | 128..=254 => Err(Unanswerable::Error(Rcode::REFUSED)),
-            _ => Ok(Query { message, question, edns, transport }),
+            _ => Ok(Query { message, question, read, transport }),
         }
     }
 
@@ -93,7 +64,7 @@ impl<'a> Query<'a> {
     pub(super) fn key(&self) -> Key {
         let mut key = Key { bytes: [0; QUESTION_BYTES_MAX + 1], len: self.question.len() + 1 };
         key.bytes[..self.question.len()].copy_from_slice(self.question);
-        key.bytes[..self.question.len() - 4].make_ascii_lowercase();
+        key.bytes[..self.read.name.len()].copy_from_slice(self.read.lower());
         key.bytes[self.question.len()] = u8::from(self.dnssec_ok()) | (self.flags() & CD);
         key
     }
@@ -104,7 +75,7 @@ impl<'a> Query<'a> {
     }
 
     pub(super) fn dnssec_ok(&self) -> bool {
-        self.edns.is_some_and(|edns| edns.dnssec_ok)
+        self.read.edns.is_some_and(|edns| edns.dnssec_ok)
     }
 
     /// The header's fourth byte.
@@ -114,18 +85,18 @@ impl<'a> Query<'a> {
 
     /// Most bytes of an answer.
     pub(super) fn answer_bytes_max(&self) -> usize {
-        match (self.transport, self.edns) {
+        match (self.transport, self.read.edns) {
             (Transport::Tcp, _) => usize::from(u16::MAX),
             (Transport::Udp, None) => usize::from(DATAGRAM_BYTES_MIN),
             (Transport::Udp, Some(edns)) => {
-                usize::from(edns.datagram_bytes.clamp(DATAGRAM_BYTES_MIN, DATAGRAM_BYTES_MAX))
+                usize::from(edns.payload_bytes.clamp(DATAGRAM_BYTES_MIN, DATAGRAM_BYTES_MAX))
             }
         }
     }
 
     /// Bytes that the answer's own OPT record takes.
     pub(super) fn opt_bytes(&self) -> usize {
-        if self.edns.is_some() { OPT_BYTES } else { 0 }
+        if self.read.edns.is_some() { OPT_BYTES } else { 0 }
     }
 
     /// Begins an answer in `answer`: header and question, no records yet.
@@ -140,7 +111,7 @@ impl<'a> Query<'a> {
 
     /// Ends an answer: the OPT record, if the client sent one.
     pub(super) fn end(&self, answer: &mut Vec<u8>) {
-        if self.edns.is_some() {
+        if self.read.edns.is_some() {
             push_opt(self.dnssec_ok(), answer);
             let additional = u16::from_be_bytes([answer[10], answer[11]]) + 1;
             answer[10..12].copy_from_slice(&additional.to_be_bytes());

@@ -226,10 +226,10 @@ impl Read {
                 let ttl = read_ttl(&record.ttl().as_secs().to_be_bytes());
                 read.ttl_min = Some(read.ttl_min.map_or(ttl, |least| least.min(ttl)));
                 read.has_wanted |= index == 0 && (wanted == Rtype::ANY.to_int() || record.rtype().to_int() == wanted);
-                if index == 1 && record.rtype() == Rtype::SOA {
-                    if let Some(soa) = record.to_record::<Soa<ParsedName<_>>>()? {
-                        read.negative_s = Some(read_ttl(&soa.data().minimum().as_secs().to_be_bytes()).min(ttl));
-                    }
+                if index == 1
+                    && let Some(soa) = record.to_record::<Soa<ParsedName<_>>>()?
+                {
+                    read.negative_s = Some(read_ttl(&soa.data().minimum().as_secs().to_be_bytes()).min(ttl));
                 }
             }
             section = records.next_section()?;

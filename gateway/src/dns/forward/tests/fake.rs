@@ -1,7 +1,6 @@
 //! An upstream in the same process, which may lie.
 
 use crate::dns::Transport;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,43 +62,39 @@ impl Fake {
     }
 }
 
-fn over_udp(
+async fn over_udp(
     socket: UdpSocket,
     behave: Arc<impl Fn(Transport, &[u8]) -> Vec<Send> + std::marker::Send + Sync + 'static>,
     asked: Asked,
-) -> impl Future<Output = ()> + std::marker::Send {
-    async move {
-        let elsewhere = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-        let mut query = [0; 2048];
-        while let Ok((length, client)) = socket.recv_from(&mut query).await {
-            asked.lock().expect("no panic").push((Transport::Udp, query[..length].to_vec()));
-            for send in behave(Transport::Udp, &query[..length]) {
-                let _ = match send {
-                    Send::Reply(bytes) => socket.send_to(&bytes, client).await,
-                    Send::FromElsewhere(bytes) => elsewhere.send_to(&bytes, client).await,
-                };
-            }
+) {
+    let elsewhere = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let mut query = [0; 2048];
+    while let Ok((length, client)) = socket.recv_from(&mut query).await {
+        asked.lock().expect("no panic").push((Transport::Udp, query[..length].to_vec()));
+        for send in behave(Transport::Udp, &query[..length]) {
+            let _ = match send {
+                Send::Reply(bytes) => socket.send_to(&bytes, client).await,
+                Send::FromElsewhere(bytes) => elsewhere.send_to(&bytes, client).await,
+            };
         }
     }
 }
 
-fn over_tcp(
+async fn over_tcp(
     listener: TcpListener,
     behave: Arc<impl Fn(Transport, &[u8]) -> Vec<Send> + std::marker::Send + Sync + 'static>,
     asked: Asked,
-) -> impl Future<Output = ()> + std::marker::Send {
-    async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let Ok(length) = stream.read_u16().await else { continue };
-            let mut query = vec![0; usize::from(length)];
-            if stream.read_exact(&mut query).await.is_err() {
-                continue;
-            }
-            asked.lock().expect("no panic").push((Transport::Tcp, query.clone()));
-            for send in behave(Transport::Tcp, &query) {
-                let (Send::Reply(bytes) | Send::FromElsewhere(bytes)) = send;
-                let _ = stream.write_all(&[&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()).await;
-            }
+) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let Ok(length) = stream.read_u16().await else { continue };
+        let mut query = vec![0; usize::from(length)];
+        if stream.read_exact(&mut query).await.is_err() {
+            continue;
+        }
+        asked.lock().expect("no panic").push((Transport::Tcp, query.clone()));
+        for send in behave(Transport::Tcp, &query) {
+            let (Send::Reply(bytes) | Send::FromElsewhere(bytes)) = send;
+            let _ = stream.write_all(&[&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()).await;
         }
     }
 }
