@@ -12,9 +12,10 @@
 //! On a port with TLS a host *belongs* to a Gateway's listener or to the certificate of an Ingress. A request for a host that belongs
 //! elsewhere than the server name of its connection is misdirected (RFC 9110, section 15.5.20).
 
-use super::hosts::{HostMap, has_one_label_more};
-use super::paths::PathTable;
-use super::table::{CertificateId, Found, PortRoutes, Request, Routes};
+use super::conditions::Conditions;
+use super::hosts::{HostMap, HostPattern, has_one_label_more};
+use super::paths::{Candidate, PathMatch, PathTable};
+use super::table::{CertificateId, Found, PortRoutes, Request, Routes, Rule};
 
 /// Rules of one host pattern of a port.
 #[derive(Debug, Default)]
@@ -94,6 +95,22 @@ impl PortRoutes {
 }
 
 impl Routes {
+    /// Routes of one port without TLS, whose rules take the paths under a prefix each, for every host: for tests and measurements of
+    /// what is behind the lookup.
+    pub fn of_prefixes(port: u16, rules: Vec<(&str, Rule)>) -> Routes {
+        let mut paths = PathTable::default();
+        for (number, (prefix, _)) in (0..).zip(&rules) {
+            let conditions = Conditions::default();
+            paths.entry(&PathMatch::prefix(prefix)).push(Candidate { conditions, rule: number });
+        }
+        let mut listener = Listener::default();
+        *listener.hosts.entry(&HostPattern::Any) = paths;
+        let mut port = PortRoutes { port, ..PortRoutes::default() };
+        *port.listeners.entry(&HostPattern::Any) = listener;
+        let rules = rules.into_iter().map(|(_, rule)| rule).collect();
+        Routes { ports: vec![port], certificates: Vec::new(), rules }
+    }
+
     /// What `request` is to.
     pub fn find<'a>(&'a self, request: &Request<'_>) -> Found<'a> {
         let Some(port) = self.port(request.port) else { return Found::Nothing };
