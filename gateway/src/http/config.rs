@@ -3,6 +3,9 @@
 use ipnet::IpNet;
 use std::time::Duration;
 
+/// Header fields that hyper parses without leaving its stack buffer.
+pub(super) const FIELDS_MAX: usize = 100;
+
 /// Configuration of a proxy.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -50,8 +53,7 @@ impl Default for Limits {
         Limits {
             // What nginx takes by default (4 buffers of 8 KiB), and room for a cookie or two in most browsers.
             head_bytes_max: 32 * 1024,
-            // hyper parses up to this many without leaving its stack buffer.
-            fields_max: 100,
+            fields_max: FIELDS_MAX,
             // RFC 9110 4.1 asks for at least 8,000.
             target_bytes_max: 8 * 1024,
             body_bytes_max: None,

@@ -1,7 +1,8 @@
 //! What all workers share.
 
-use super::config::Config;
+use super::config::{AccessLog, Config};
 use super::counters::{Counters, Counts};
+use super::log::LogQueue;
 use policy::routes::Routes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Proxy {
     config: Config,
+    log: Option<LogQueue>,
     /// Number of the routes in force. Workers compare it with the one that they hold, and lock only when it differs.
     generation: AtomicU64,
     routes: Mutex<Arc<Routes>>,
@@ -19,7 +21,17 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy without routes: every request is answered with 404.
     pub fn new(config: Config) -> Arc<Proxy> {
-        Arc::new(Proxy { config, generation: AtomicU64::new(0), routes: Mutex::default(), counters: Mutex::default() })
+        let log = match config.access_log {
+            AccessLog::Off => None,
+            AccessLog::Json => Some(LogQueue::start(std::io::stdout())),
+        };
+        Arc::new(Proxy {
+            config,
+            log,
+            generation: AtomicU64::new(0),
+            routes: Mutex::default(),
+            counters: Mutex::default(),
+        })
     }
 
     /// The configuration.
@@ -52,10 +64,16 @@ impl Proxy {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Counters for one more worker.
-    pub(super) fn add_counters(&self) -> Arc<Counters> {
+    /// The access log, if there is one.
+    pub(super) fn log(&self) -> Option<&LogQueue> {
+        self.log.as_ref()
+    }
+
+    /// Counters for one more worker, and how many there were before.
+    pub(super) fn add_counters(&self) -> (usize, Arc<Counters>) {
+        let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let counters = Arc::new(Counters::default());
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push(counters.clone());
-        counters
+        all.push(counters.clone());
+        (all.len() - 1, counters)
     }
 }
