@@ -16,7 +16,7 @@ mod secret;
 mod slice;
 
 pub use definitions::{Definition, Definitions, Delta, FileChange};
-pub use pod::Pod;
+pub use pod::{HostPort, Pod, host_ports};
 pub use secret::{ChainAndKey, Secret};
 pub use slice::{Endpoint, Rare, Slice, SlicePort};
 

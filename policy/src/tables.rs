@@ -12,8 +12,8 @@ pub use policies::{
     Verdict, VerdictReason,
 };
 pub use services::{
-    Choice, Client, FlowHash, Frontend, FrontendKind, NodeFrontend, ServiceEntry, ServiceId, ServiceIndex,
-    ServicePortEntry, ServicePortId, ServicePortIndex, ServiceType, TrafficPolicy,
+    Choice, Client, FlowHash, Frontend, FrontendKind, HostPortEntry, NodeFrontend, ServiceEntry, ServiceId,
+    ServiceIndex, ServicePortEntry, ServicePortId, ServicePortIndex, ServiceType, TrafficPolicy,
 };
 
 use crate::names::Names;
@@ -118,7 +118,7 @@ pub struct Tables {
     pub nodes: Arc<Vec<NodeEntry>>,
     /// Services that have addresses, in order of namespace and name.
     pub services: Arc<Vec<ServiceSlot>>,
-    /// Service ports by index, those of a Service beside each other.
+    /// Service ports by index, those of a Service beside each other; then what stands for them in `host_ports`.
     pub service_ports: Arc<Vec<Arc<ServicePortEntry>>>,
     /// Policies by index, in order of evaluation: by tier, priority, namespace and name.
     pub policies: Arc<Vec<PolicyEntry>>,
@@ -142,6 +142,8 @@ pub struct Tables {
     pub(crate) node_owned: Arc<Vec<(IpAddr, Protocol, u16)>>,
     pub(crate) virtual_addresses: Arc<HashSet<IpAddr>>,
     pub(crate) node_ports: Arc<HashMap<(Protocol, u16), ServicePortIndex>>,
+    /// In order of their Service ports.
+    pub(crate) host_ports: Arc<Vec<HostPortEntry>>,
     /// Addresses that serve nodePorts, and whose they are.
     pub(crate) node_port_addresses: Arc<HashMap<IpAddr, NodeIndex>>,
     /// What the cluster DNS answers.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Service;
 use policy::cluster::{Definitions, FileChange, Key};
 use policy::compile::{CompileOptions, Compiler};
-use policy::objects::{Problem, Sourced};
+use policy::objects::{Problem, Source, Sourced};
 use policy::tables::Tables;
 use std::sync::Arc;
 
@@ -31,5 +31,10 @@ impl Intent {
     /// The Service of this namespace and name, and where it was read.
     pub(super) fn find_service(&self, name: &Key) -> Option<Sourced<Arc<Service>>> {
         self.definitions.cluster().services.get(name).cloned()
+    }
+
+    /// Where the pod of this namespace and name was read.
+    pub(super) fn source_of_pod(&self, name: &Key) -> Option<Source> {
+        self.definitions.cluster().pods.get(name).map(|pod| pod.source.clone())
     }
 }

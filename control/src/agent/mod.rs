@@ -275,7 +275,7 @@ impl Agent {
         let tables = Arc::new(tables);
         let failures = dataplane.set_policy(tables.clone()).map_err(AgentError::Stopped)?;
         let took = generation.began.elapsed();
-        problems.extend(self.open_to_outside(&dataplane, &tables, &failures, |name| self.intent().find_service(name)));
+        problems.extend(self.open_to_outside(&dataplane, &tables, &failures, &self.intent()));
         self.report(problems);
         let (pods, nodes) = (tables.pod_count(), tables.nodes.len());
         let mut state = self.lock();

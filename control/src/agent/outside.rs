@@ -5,6 +5,7 @@
 //! and is tried again.
 
 use super::Agent;
+use super::intent::Intent;
 use crate::announce::{Announcements, Announcer, AnnouncerConfig};
 use crate::health::{HealthPlan, HealthServers, ServiceHealth, Unserved};
 use crate::holder;
@@ -13,7 +14,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use node::{ClaimFailure, Dataplane};
 use policy::cluster::Key;
-use policy::objects::{ObjectRef, Problem, Severity, Sourced};
+use policy::objects::{ObjectRef, Problem, Severity, Source, Sourced};
 use policy::tables::{NodeIndex, ServiceIndex, Tables};
 use std::collections::BTreeMap;
 use std::io;
@@ -30,6 +31,8 @@ pub(super) struct Outside {
     routes: Vec<IpNet>,
     /// Services that a port of this node could not be had for.
     concerned: BTreeMap<Key, Sourced<Arc<Service>>>,
+    /// Pods that a hostPort of this node could not be had for.
+    concerned_pods: BTreeMap<Key, Source>,
     /// What was told about ports that could not be had.
     told: Vec<Problem>,
 }
@@ -47,7 +50,7 @@ impl Agent {
         dataplane: &Arc<Dataplane>,
         tables: &Tables,
         failures: &[ClaimFailure],
-        find_service: impl Fn(&Key) -> Option<Sourced<Arc<Service>>>,
+        intent: &Intent,
     ) -> Vec<Problem> {
         let mut outside = self.outside();
         self.set_routes(&mut outside, dataplane, tables);
@@ -56,10 +59,14 @@ impl Agent {
         let plan = self.health_plan(tables, own);
         let health_services = plan.services.clone();
         let unserved = self.serve_health(&mut outside, plan);
-        let names = failures.iter().map(|failure| (failure.namespace.clone(), failure.name.clone()));
+        let named = |failure: &ClaimFailure| (failure.namespace.clone(), failure.name.clone());
+        let pods = failures.iter().filter(|failure| failure.host_port.is_some()).map(named);
+        outside.concerned_pods = pods.filter_map(|name| intent.source_of_pod(&name).map(|pod| (name, pod))).collect();
+        let names = failures.iter().filter(|failure| failure.host_port.is_none()).map(named);
         let unhealthy = unserved.iter().filter_map(|unserved| health_services.get(&unserved.socket.port()));
         let names = names.chain(unhealthy.map(|service| (service.namespace.clone(), service.name.clone())));
-        outside.concerned = names.filter_map(|name| find_service(&name).map(|service| (name, service))).collect();
+        outside.concerned =
+            names.filter_map(|name| intent.find_service(&name).map(|service| (name, service))).collect();
         outside.told = self.tell(&outside, failures, &unserved, &health_services);
         outside.told.clone()
     }
@@ -192,7 +199,17 @@ impl Agent {
             }
         };
         for failure in failures {
-            let ClaimFailure { namespace, name, protocol, address, port, error } = failure;
+            let ClaimFailure { host_port, namespace, name, protocol, address, port, error } = failure;
+            if let Some(field) = host_port {
+                let end = End { protocol: *protocol, address: *address, port: *port };
+                let message = end.tell(*error, "so it is not served to the outside here", "give the pod another port");
+                let object = ObjectRef::new("Pod", &**namespace, &**name);
+                add(match outside.concerned_pods.get(&(namespace.clone(), name.clone())) {
+                    Some(source) => Problem::of(source, object, &**field, message, Severity::Warning),
+                    None => Problem { object: Some(object), field: field.to_string(), ..self.problem(message) },
+                });
+                continue;
+            }
             let service = outside.concerned.get(&(namespace.clone(), name.clone()));
             let field = service.map(|service| port_field(&service.object, *protocol, *port)).unwrap_or_default();
             let end = End { protocol: *protocol, address: *address, port: *port };

@@ -2,12 +2,13 @@
 //!
 //! Three rounds, so that what exists never moves for something that comes: pods that say their node or addresses; pods that
 //! existed and may stay as they are; the others. Those go to the eligible node with the fewest pods of the same owner, then
-//! the fewest pods, then the first: on empty nodes that is round-robin. Only nodeName, nodeSelector and
-//! spec.unschedulable are looked at; taints, affinity and resources are not.
+//! the fewest pods, then the first: on empty nodes that is round-robin. Only nodeName, nodeSelector,
+//! hostPort and spec.unschedulable are looked at; taints, affinity and resources are not.
 
 use super::{Key, Problems, nodes};
 use crate::ipam::{ClaimError, Pool};
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+use policy::cluster::{HostPort, host_ports};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -76,8 +77,28 @@ pub(super) fn place(
 struct Slot<'a> {
     node: &'a Node,
     pools: Vec<Pool>,
+    /// Those of its pods.
+    host_ports: Vec<HostPort>,
     pods: u32,
     pods_by_owner: BTreeMap<(&'a str, &'a str), u32>,
+}
+
+impl Slot<'_> {
+    /// A hostPort that `pod` asks for and a pod of the node has.
+    fn taken_port(&self, pod: &Pod) -> Option<HostPort> {
+        let is_taken = |wanted: &HostPort| self.host_ports.iter().any(|own| !own.is_compatible(wanted));
+        asked_ports(pod).into_iter().find(is_taken)
+    }
+}
+
+/// spec.nodeName.
+fn demanded_node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|name| !name.is_empty())
+}
+
+/// The ports of its node that a pod asks for.
+fn asked_ports(pod: &Pod) -> Box<[HostPort]> {
+    pod.spec.as_ref().map(host_ports).unwrap_or_default()
 }
 
 struct Placer<'a> {
@@ -97,7 +118,7 @@ impl<'a> Placer<'a> {
                     owners.insert(address, format!("Node {}", nodes::name(node)));
                 }
                 let pools = nodes::pod_cidrs(node).into_iter().map(Pool::new).collect();
-                Slot { node, pools, pods: 0, pods_by_owner: BTreeMap::new() }
+                Slot { node, pools, host_ports: Vec::new(), pods: 0, pods_by_owner: BTreeMap::new() }
             })
             .collect();
         Placer { slots, owners, places: BTreeMap::new(), problems }
@@ -107,7 +128,7 @@ impl<'a> Placer<'a> {
     /// placed or refused.
     fn place_as_given(&mut self, key: &Key, pod: &'a Pod) -> Option<Option<usize>> {
         let mut node = None;
-        if let Some(wanted) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|n| !n.is_empty()) {
+        if let Some(wanted) = demanded_node(pod) {
             node = self.slots.iter().position(|slot| nodes::name(slot.node) == wanted);
             if node.is_none() && !has_ended(pod) {
                 let reason = format!("there is no Node {wanted}");
@@ -118,6 +139,10 @@ impl<'a> Placer<'a> {
         if has_ended(pod) {
             self.places.insert(key.clone(), Place { node, addresses: Vec::new() });
             return None;
+        }
+        // Before any pod that can go elsewhere.
+        if let Some(node) = node {
+            self.slots[node].host_ports.extend(asked_ports(pod));
         }
         let texts = given_addresses(pod);
         if texts.is_empty() || is_host_network(pod) {
@@ -166,7 +191,11 @@ impl<'a> Placer<'a> {
         let Some(name) = before.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) else { return false };
         let Some(index) = self.slots.iter().position(|slot| nodes::name(slot.node) == name) else { return false };
         let slot = &self.slots[index];
-        if node.is_some_and(|node| node != index) || !takes(pod.spec.as_ref(), slot.node) {
+        let may_move = node.is_none();
+        if node.is_some_and(|node| node != index)
+            || !takes(pod.spec.as_ref(), slot.node)
+            || (may_move && slot.taken_port(pod).is_some())
+        {
             return false;
         }
         if is_host_network(pod) {
@@ -229,7 +258,8 @@ impl<'a> Placer<'a> {
         let eligible = self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
             let has_room = !needs_address || (!slot.pools.is_empty() && slot.pools.iter_mut().all(Pool::has_room));
             let same_owner = owner.and_then(|owner| slot.pods_by_owner.get(&owner)).copied().unwrap_or(0);
-            (is_eligible(pod, slot.node) && has_room).then_some((same_owner, slot.pods, index))
+            let takes = is_eligible(pod, slot.node) && has_room && slot.taken_port(pod).is_none();
+            takes.then_some((same_owner, slot.pods, index))
         });
         eligible.min().map(|(.., index)| index)
     }
@@ -239,6 +269,14 @@ impl<'a> Placer<'a> {
         if eligible.is_empty() {
             let reason = "no Node that takes pods has these labels";
             return self.problems.refuse("Pod", &pod.metadata, "spec.nodeSelector", reason);
+        }
+        let taken: Option<Vec<HostPort>> = eligible.iter().map(|slot| slot.taken_port(pod)).collect();
+        if let Some(taken) = taken {
+            let HostPort { field, protocol, port, .. } = &taken[0];
+            let names: Vec<&str> = eligible.iter().map(|slot| nodes::name(slot.node)).collect();
+            let reason =
+                format!("{protocol} {port} is another pod's on every Node that takes this one ({})", names.join(", "));
+            return self.problems.refuse("Pod", &pod.metadata, field, &reason);
         }
         let ranges = eligible.iter().map(|slot| {
             let ranges: Vec<String> = slot.pools.iter().map(|pool| pool.range().to_string()).collect();
@@ -251,6 +289,9 @@ impl<'a> Placer<'a> {
     fn settle(&mut self, key: &Key, pod: &'a Pod, node: usize, addresses: Vec<IpAddr>) {
         let slot = &mut self.slots[node];
         slot.pods += 1;
+        if demanded_node(pod).is_none() {
+            slot.host_ports.extend(asked_ports(pod));
+        }
         if let Some(owner) = owner(pod) {
             *slot.pods_by_owner.entry(owner).or_default() += 1;
         }

@@ -1,4 +1,5 @@
-//! Where a flow to a Service is led, and whether it may stay there.
+//! Where a flow to a Service is led, and whether it may stay there. A node's port that leads to a pod
+//! (hostPort) is a Service of one backend here.
 //!
 //! The tables say which backends a flow may reach by the address it used, where it comes from and the Service's policies. Here one
 //! of them is chosen: the one that the client had last if the Service has session affinity, else by the flow's hash; a connection
@@ -156,7 +157,7 @@ pub(crate) fn is_served_outside(cx: &Context<'_>, key: &FlowKey) -> bool {
             !cx.tables.attached.unclaimed.contains(&(key.protocol, key.dst_port))
         }
         // Another node's own address.
-        Some(FrontendKind::NodePort) => false,
+        Some(FrontendKind::NodePort | FrontendKind::HostPort) => false,
         Some(FrontendKind::LoadBalancer | FrontendKind::ExternalIp) => true,
         // Another port of an address that nobody else will refuse.
         None => is_virtual_outside(cx, dst),

@@ -2,7 +2,7 @@
 
 use crate::{PortId, ShardId};
 use overlay::peers::{Peer, PeerId, Peers, derive_vtep_mac};
-use policy::tables::{NodeIndex, Owner};
+use policy::tables::{FrontendKind, NodeIndex, Owner};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -127,10 +127,10 @@ impl Tables {
         }
     }
 
-    /// Which Service packets with `key` are for, for people.
+    /// Which Service packets with `key` are for, for people; none at a pod's hostPort.
     pub(crate) fn name_of_service(&self, key: &FlowKey) -> Option<String> {
         let frontend = self.policy.find_service(key.dst(), key.protocol, key.dst_port)?;
         let service = self.policy.service_entry(frontend.service);
-        Some(format!("{}/{}", service.namespace, service.name))
+        (frontend.kind != FrontendKind::HostPort).then(|| format!("{}/{}", service.namespace, service.name))
     }
 }

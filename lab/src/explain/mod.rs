@@ -26,7 +26,7 @@ use crate::settings::NodeOptions;
 use control::controller::LabNetwork;
 use policy::compile::CompileOptions;
 use policy::objects::{Object, Problem, Sourced};
-use policy::tables::{Backend, Choice, Client, Direction, Frontend, NodeIndex};
+use policy::tables::{Backend, Choice, Client, Direction, Frontend, FrontendKind, NodeIndex};
 use route::{Route, Sender};
 use scene::Scene;
 use std::net::{IpAddr, SocketAddr};
@@ -263,10 +263,10 @@ impl Asked<'_> {
             cases.push(self.walked(&probe, Some(frontend), Some(backend)));
         }
         if cases.is_empty() || cases.iter().all(|case| case.told.left_to_kernel) {
-            view.candidates.clear();
+            view.iter_mut().for_each(|view| view.candidates.clear());
             cases = vec![self.walked(&probe, Some(frontend), None)];
         }
-        *service = Some(view);
+        *service = view;
         cases
     }
 
@@ -295,7 +295,7 @@ impl Asked<'_> {
         let src = self.source_for(dst).expect("an address of its family was found above");
         let admitted = tables.admit(frontend, addr, Some(node), Client::Inside, src);
         let candidates: Vec<Backend> = admitted.as_ref().map(|all| all.iter().collect()).unwrap_or_default();
-        *service = Some(self.service_view(frontend, dst, &candidates, Some(node)));
+        *service = self.service_view(frontend, dst, &candidates, Some(node));
         if let Err(choice) = admitted {
             return vec![self.case(dst, None, story::relay_refuses(self, node, frontend, choice))];
         }
@@ -310,16 +310,20 @@ impl Asked<'_> {
         candidates.iter().take(WALKS_MAX).map(to).collect()
     }
 
+    /// `None` for a hostPort, which is no Service's.
     fn service_view(
         &self,
         frontend: Frontend,
         vip: IpAddr,
         candidates: &[Backend],
         node: Option<NodeIndex>,
-    ) -> ServiceView {
+    ) -> Option<ServiceView> {
+        if frontend.kind == FrontendKind::HostPort {
+            return None;
+        }
         let port = self.scene.tables.service(frontend.service);
         let entry = &port.service;
-        ServiceView {
+        Some(ServiceView {
             namespace: entry.namespace.to_string(),
             name: entry.name.to_string(),
             port: port.port,
@@ -329,7 +333,7 @@ impl Asked<'_> {
             source_nat: false,
             affinity: if entry.affinity.is_some() { "ClientIP" } else { "None" }.to_owned(),
             affinity_timeout_seconds: entry.affinity.map(|timeout| timeout.as_secs()),
-        }
+        })
     }
 
     /// Whether a packet is for the DNS that every node answers itself to who is attached.

@@ -121,7 +121,14 @@ impl Scene {
                 true => None,
                 false => Some(dst),
             };
-            let frontend = asked.and_then(|addr| Some((tables.find_service(addr, protocol, port)?, addr)));
+            let found = |addr: IpAddr| Some((tables.find_service(addr, protocol, port)?, addr));
+            let at_every_address = || {
+                let own = tables.node(node).addresses.iter().filter(|addr| is_of_family(addr));
+                own.copied().filter_map(found).find(|(frontend, _)| {
+                    tables.host_port(frontend.service).is_some_and(|host_port| host_port.everywhere)
+                })
+            };
+            let frontend = asked.and_then(found).or_else(at_every_address);
             return match frontend {
                 Some((frontend, addr)) if protocol != Protocol::SCTP => Route::Relay(node, frontend, addr),
                 _ => Route::Kernel(

@@ -132,7 +132,10 @@ fn service_step(
     };
     let (node, client) = (asked.scene.fabric.node_of(probe.entry), switch::explain::client(probe.entry));
     let of = service_in_words(asked.scene, frontend);
-    let kind = format!("{} address {}", frontend.kind, end(dst.ip(), dst.port()));
+    let kind = match frontend.kind {
+        FrontendKind::HostPort => format!("{} of {}", end(dst.ip(), dst.port()), asked.scene.owner_name(dst.ip())),
+        kind => format!("{kind} address {}", end(dst.ip(), dst.port())),
+    };
     let Some(backend) = backend else {
         let why = asked.refusal(frontend, dst.ip(), probe.entry, probe.src.ip());
         let why = why.map_or(of, |(_, why)| why);
@@ -153,7 +156,11 @@ fn service_step(
 
 fn service_in_words(scene: &Scene, frontend: Frontend) -> String {
     let port = scene.tables.service(frontend.service);
-    format!("Service {}/{} port {}/{}", port.service.namespace, port.service.name, port.port, port.protocol)
+    let (namespace, name) = (&port.service.namespace, &port.service.name);
+    match scene.tables.host_port(frontend.service) {
+        Some(host_port) => format!("{} of Pod {namespace}/{name} is {}/{}", host_port.field, port.port, port.protocol),
+        None => format!("Service {namespace}/{name} port {}/{}", port.port, port.protocol),
+    }
 }
 
 /// Why a Service does not take a flow from `src` that enters on `node`.
@@ -404,7 +411,10 @@ pub(super) fn of_relay(
     let relay = format!(
         "{asked_at} never leaves the kernel of {here}, so podplane listens there and passes on what it is sent"
     );
-    let of = format!("{}: {} address {asked_at}", service_in_words(asked.scene, frontend), frontend.kind);
+    let of = match (service_in_words(asked.scene, frontend), frontend.kind) {
+        (of, FrontendKind::HostPort) => format!("{of}: {asked_at}"),
+        (of, kind) => format!("{of}: {kind} address {asked_at}"),
+    };
     let before = [
         step(&*here, "enter", "accepted by the relay", relay),
         step(&*here, "service", end(backend.addr, backend.port), of),

@@ -425,3 +425,25 @@ fn what_cannot_be_asked_is_bad_input() {
         assert!(matches!(&error, LabError::BadInput(text) if text.contains(says)), "{from}: {error}");
     }
 }
+
+#[test]
+fn p04_a_host_port_leads_to_its_pod_and_the_story_names_the_field() {
+    let door = "
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: door, namespace: shop, labels: {app: door}}
+spec: {nodeName: node2, containers: [{name: c, image: i, ports: [{containerPort: 8080, hostPort: 80}]}]}
+status: {podIPs: [{ip: 10.244.2.9}]}
+";
+    for from in ["world", "shop/client", "node:node1", "node:node2"] {
+        let told = check(door, from, "node:node2:80", Delivered, &[]);
+        assert_eq!(told.service, None, "{from}");
+        assert_eq!(told.backend.and_then(|backend| backend.pod).as_deref(), Some("shop/door"), "{from}");
+        let step = told.steps.iter().find(|step| step.stage == "service").expect("a step");
+        assert!(step.why.contains("spec.containers[0].ports[0].hostPort of Pod shop/door"), "{from}: {}", step.why);
+    }
+    check(door, "world", "node:node1:80", Delivered, &[]);
+    let closed = policy("{podSelector: {matchLabels: {app: door}}, ingress: []}");
+    check(&format!("{door}{closed}"), "world", "node:node2:80", Denied, &[]);
+}

@@ -2,12 +2,12 @@
 //!
 //! The tables have sections, each compiled from some of the objects: nodes; pods and who owns an address; Services; policies.
 //! A section is compiled again only if something that it is made of changed. A pod costs its own entry and nothing of the
-//! Services, unless one of them claims the pod's address too. Within the Services each one is compiled by itself and kept; what changes all the time, its endpoints, then costs that Service and a list of pointers to all, and the
+//! Services, unless one of them claims the pod's address too or the pod asks for a port of its node. Within the Services each one is compiled by itself and kept; what changes all the time, its endpoints, then costs that Service and a list of pointers to all, and the
 //! maps by which addresses are found stay as they are. The result is always that of compiling everything at once.
 
 use super::pods::{PodChange, PodChanges};
 use super::policies::{Followed, Policies};
-use super::services::{CompiledService, NodeNames, assemble, compile_service};
+use super::services::{CompiledService, HostPorts, NodeNames, ask_alike, assemble, compile_service};
 use super::{CompileOptions, names, nodes, pods};
 use crate::cluster::{Cluster, Delta, Key, Slice};
 use crate::objects::{Kind, Problem};
@@ -30,6 +30,7 @@ pub struct Compiler {
     tables: Option<Tables>,
     names: NodeNames,
     services: BTreeMap<Key, CompiledService>,
+    host_ports: HostPorts,
     policies: Policies,
     problems: Problems,
     work: Work,
@@ -87,7 +88,8 @@ impl Compiler {
             pods::change(cluster, delta.of(Kind::Pod), &mut tables)
         };
         self.work.pods += changed.changes.len();
-        let assembles = all_pods || self.are_of_services(&changed.addresses);
+        let asks = self.follow_host_ports(cluster, is_first, delta);
+        let assembles = all_pods || asks || self.are_of_services(&changed.addresses);
         self.compile_services(cluster, delta, (is_first, assembles), &mut tables);
         match is_first {
             true => names::compile(cluster, cluster.services.keys(), &mut tables.names),
@@ -138,6 +140,29 @@ impl Compiler {
         moved
     }
 
+    /// Notes which pods ask for a port of their node; whether that is something else than before.
+    fn follow_host_ports(&mut self, cluster: &Cluster, is_first: bool, delta: &Delta) -> bool {
+        if is_first {
+            let asking = cluster.pods.iter().filter(|(_, pod)| !pod.object.host_ports.is_empty());
+            self.host_ports = asking.map(|(key, pod)| (key.clone(), pod.clone())).collect();
+            return true;
+        }
+        let mut changed = false;
+        for key in delta.of(Kind::Pod) {
+            let asking = cluster.pods.get(key).filter(|pod| !pod.object.host_ports.is_empty());
+            let before = match asking {
+                Some(pod) => self.host_ports.insert(key.clone(), pod.clone()),
+                None => self.host_ports.remove(key),
+            };
+            changed |= match (&before, asking) {
+                (Some(before), Some(pod)) => !ask_alike(before, pod),
+                (None, None) => false,
+                _ => true,
+            };
+        }
+        changed
+    }
+
     /// Whether a Service claims one of `addresses`, whether it has it or not.
     fn are_of_services(&self, addresses: &[IpAddr]) -> bool {
         let entries = self.services.values().filter_map(|service| service.entry.as_ref());
@@ -181,7 +206,7 @@ impl Compiler {
         }
         if assembles {
             self.problems.services.clear();
-            assemble(self.services.values(), &self.options, tables, &mut self.problems.services);
+            assemble(self.services.values(), &self.host_ports, &self.options, tables, &mut self.problems.services);
             self.work.assembled = true;
         }
     }

@@ -2,15 +2,18 @@
 //!
 //! Each Service is compiled alone, from itself, its slices, the names of nodes and the options ([`compile_service`]): the same
 //! in, the same out, so the result can be kept until one of them changes. Putting the results together ([`assemble`]) settles
-//! who has an address or nodePort that several claim, and costs nothing for an endpoint.
+//! who has an address or nodePort that several claim, and costs nothing for an endpoint. Ports of nodes that pods ask for come
+//! last ([`host_ports`]).
 
 mod assemble;
 mod endpoints;
 mod entry;
+mod host_ports;
 
 pub(crate) use assemble::assemble;
 pub(crate) use endpoints::backends;
 pub(crate) use entry::{CompiledService, compile_service};
+pub(crate) use host_ports::{HostPorts, ask_alike};
 
 use crate::tables::{NodeEntry, NodeIndex, ZoneIndex};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -6,8 +6,8 @@
 
 use super::backends::{Backend, Candidates, EndpointState};
 use super::services::{
-    Choice, Client, FlowHash, Frontend, FrontendKind, NodeFrontend, ServiceEntry, ServiceIndex, ServicePortEntry,
-    ServicePortIndex, TrafficPolicy,
+    Choice, Client, FlowHash, Frontend, FrontendKind, HostPortEntry, NodeFrontend, ServiceEntry, ServiceIndex,
+    ServicePortEntry, ServicePortIndex, TrafficPolicy,
 };
 use super::{NodeIndex, Owner, Tables};
 use std::cmp::Reverse;
@@ -16,7 +16,8 @@ use std::net::IpAddr;
 use wire::Protocol;
 
 impl Tables {
-    /// The Service port that answers on `addr`:`port`: by a virtual address, or by a node's address and a nodePort.
+    /// The Service port that answers on `addr`:`port`: by a virtual address, or by a node's address and a nodePort. What a hostPort
+    /// leads to is found likewise.
     #[inline]
     pub fn find_service(&self, addr: IpAddr, protocol: Protocol, port: u16) -> Option<Frontend> {
         if let Some(frontend) = self.virtual_ports.get(&(addr, protocol, port)) {
@@ -98,7 +99,7 @@ impl Tables {
                 let target = self.node_port_addresses.get(&dst).copied();
                 (target != node).then_some(target)
             }
-            (TrafficPolicy::Local, FrontendKind::LoadBalancer | FrontendKind::ExternalIp, Client::Inside) => None,
+            (TrafficPolicy::Local, _, Client::Inside) => None,
         }
     }
 
@@ -205,6 +206,12 @@ impl Tables {
         })
     }
 
+    /// What is known of a hostPort; `None` for a Service's port.
+    pub fn host_port(&self, service: ServicePortIndex) -> Option<&HostPortEntry> {
+        let found = self.host_ports.binary_search_by_key(&service, |entry| entry.service);
+        found.ok().map(|at| &self.host_ports[at])
+    }
+
     /// nodePorts in force: protocol, port and the Service port behind, in that order.
     pub fn node_ports(&self) -> impl Iterator<Item = (Protocol, u16, ServicePortIndex)> {
         let mut all: Vec<_> =
@@ -237,12 +244,14 @@ impl Tables {
                 port,
                 kind: FrontendKind::NodePort,
                 service,
+                everywhere: true,
             }));
         }
         for &(addr, protocol, port) in self.node_owned.iter() {
             let Frontend { service, kind } = self.virtual_ports[&(addr, protocol, port)];
             if self.owner(addr) == Some(Owner::Node(node)) {
-                found.push(NodeFrontend { addr, protocol, port, kind, service });
+                let everywhere = self.host_port(service).is_some_and(|host_port| host_port.everywhere);
+                found.push(NodeFrontend { addr, protocol, port, kind, service, everywhere });
             }
         }
         // Where a nodePort has the same place, the address's own port goes before it: its kind sorts later.

@@ -183,6 +183,8 @@ pub enum FrontendKind {
     LoadBalancer,
     /// An address of spec.externalIPs.
     ExternalIp,
+    /// A port of a pod's own node that leads to that pod; no Service has to do with it.
+    HostPort,
 }
 
 impl fmt::Display for FrontendKind {
@@ -192,11 +194,12 @@ impl fmt::Display for FrontendKind {
             FrontendKind::NodePort => "NodePort",
             FrontendKind::LoadBalancer => "LoadBalancer",
             FrontendKind::ExternalIp => "ExternalIP",
+            FrontendKind::HostPort => "HostPort",
         })
     }
 }
 
-/// The Service port behind an address and port, and what kind of address it is.
+/// The Service port behind an address and port, and what kind of address it is; of a hostPort what stands for the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Frontend {
     /// The Service port.
@@ -254,6 +257,17 @@ fn finish(hash: u64) -> u64 {
     hash ^ hash >> 33
 }
 
+/// A port of a node that leads to a pod. Its Service port stands for the pod: namespace and name are the pod's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPortEntry {
+    /// Where it leads.
+    pub service: ServicePortIndex,
+    /// The field of the pod that asks for it.
+    pub field: Arc<str>,
+    /// Whether it is served at every address of the machine, of a family at least, and not at one alone.
+    pub everywhere: bool,
+}
+
 /// An address and port of a node under which a Service is reached from outside: what the node has to keep its kernel away from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeFrontend {
@@ -261,12 +275,14 @@ pub struct NodeFrontend {
     pub addr: IpAddr,
     /// TCP, UDP or SCTP.
     pub protocol: Protocol,
-    /// nodePort, or the Service's port where an externalIP or load balancer address is the node's own.
+    /// nodePort, hostPort, or the Service's port where an externalIP or load balancer address is the node's own.
     pub port: u16,
-    /// NodePort, LoadBalancer or ExternalIp.
+    /// NodePort, LoadBalancer, ExternalIp or HostPort.
     pub kind: FrontendKind,
     /// The Service port.
     pub service: ServicePortIndex,
+    /// Whether it is served at every address of the machine, the loopback ones included.
+    pub everywhere: bool,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::agent::Agent;
 use crate::api::{ApiError, Drop, RecentDrop};
 use node::PortInfo;
 use policy::explain::{denial_text, would_deny_text};
-use policy::tables::{Owner, PodIndex, Question, Tables};
+use policy::tables::{FrontendKind, Owner, PodIndex, Question, Tables};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -124,6 +124,6 @@ impl View<'_> {
     fn service(&self, key: &FlowKey) -> Option<String> {
         let frontend = self.tables.find_service(key.dst(), key.protocol, key.dst_port)?;
         let service = self.tables.service_entry(frontend.service);
-        Some(format!("{}/{}", service.namespace, service.name))
+        (frontend.kind != FrontendKind::HostPort).then(|| format!("{}/{}", service.namespace, service.name))
     }
 }

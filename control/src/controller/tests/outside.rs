@@ -271,3 +271,42 @@ fn a_pool_is_used_by_those_that_it_is_for_and_by_those_that_name_it() {
         "{nowhere}"
     );
 }
+
+/// Pods with these names and nodes that all ask for port 80 of their node.
+fn doors(pods: &[(&str, &str)]) -> String {
+    let pod = |(name, node): &(&str, &str)| {
+        let node = if node.is_empty() { String::new() } else { format!("nodeName: {node}, ") };
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{{node}containers: [{{name: c, ports: \
+             [{{containerPort: 8080, hostPort: 80}}]}}]}}\n"
+        )
+    };
+    pods.iter().map(pod).collect()
+}
+
+fn places(filled: &Filled) -> Vec<(&str, &str)> {
+    let node = |pod: &'_ &Pod| pod.spec.as_ref().unwrap().node_name.as_deref().unwrap().to_owned();
+    pods(filled).into_iter().map(|pod| (pod_name(pod), &*node(&pod).leak())).collect()
+}
+
+#[test]
+fn p04_pods_with_one_host_port_go_to_different_nodes_and_one_too_many_is_refused() {
+    let filled = run(&doors(&[("a", ""), ("b", "")]));
+    assert_eq!(places(&filled), [("a", "node1"), ("b", "node2")]);
+    // Whoever says its node has it; the other one goes elsewhere, and stays there.
+    let filled = run(&doors(&[("a", ""), ("z", "node1")]));
+    assert_eq!(places(&filled), [("a", "node2"), ("z", "node1")]);
+    let filled = run_after(&doors(&[("a", "")]), &filled);
+    assert_eq!(places(&filled), [("a", "node2")]);
+    let filled = run(&doors(&[("a", ""), ("b", ""), ("c", "")]));
+    assert_eq!(places(&filled), [("a", "node1"), ("b", "node2")]);
+    let told: Vec<String> = filled.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].ends_with(
+            "Pod default/c: spec.containers[0].ports[0].hostPort: TCP 80 is another pod's on every Node that takes this one \
+             (node1, node2)"
+        ),
+        "{told:?}"
+    );
+}

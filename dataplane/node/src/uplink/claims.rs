@@ -5,11 +5,11 @@
 //! this machine sends to the port passes, and is relayed ([`super::relay`]). SCTP has no sockets here, as they would load a
 //! kernel module: one raw socket per family keeps the kernel from saying that it does not know the protocol.
 //!
-//! A nodePort is claimed at the unspecified address, so that 127.0.0.1 and ::1 are served, too; an address of the node that is a
-//! Service's own, as an externalIP, at that address only.
+//! A nodePort is claimed at the unspecified address, so that 127.0.0.1 and ::1 are served, too, and so is a pod's hostPort; an
+//! address of the node that is a Service's own, as an externalIP, or that a hostIP names, at that address only.
 
 use super::bpf;
-use policy::tables::{FrontendKind, NodeFrontend};
+use policy::tables::NodeFrontend;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::BTreeMap;
 use std::io;
@@ -45,9 +45,9 @@ pub(crate) enum Held {
 pub(crate) fn plan(frontends: &[NodeFrontend]) -> BTreeMap<Claim, Vec<NodeFrontend>> {
     let mut claims: BTreeMap<Claim, Vec<NodeFrontend>> = BTreeMap::new();
     for frontend in frontends {
-        let address = match (frontend.kind, frontend.addr) {
-            (FrontendKind::NodePort, IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
-            (FrontendKind::NodePort, IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        let address = match (frontend.everywhere, frontend.addr) {
+            (true, IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
+            (true, IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
             (_, address) => address,
         };
         let claim = Claim { address, protocol: frontend.protocol, port: frontend.port };
@@ -120,11 +120,12 @@ pub(crate) fn hold_sctp() -> Vec<Socket> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy::tables::ServicePortIndex;
+    use policy::tables::{FrontendKind, ServicePortIndex};
 
     fn frontend(addr: &str, port: u16, kind: FrontendKind) -> NodeFrontend {
         let addr = addr.parse().unwrap();
-        NodeFrontend { addr, protocol: Protocol::TCP, port, kind, service: ServicePortIndex(0) }
+        let everywhere = kind == FrontendKind::NodePort;
+        NodeFrontend { addr, protocol: Protocol::TCP, port, kind, service: ServicePortIndex(0), everywhere }
     }
 
     #[test]

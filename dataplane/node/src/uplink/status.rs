@@ -48,12 +48,14 @@ pub struct UplinkInterface {
     pub addresses: Vec<IpAddr>,
 }
 
-/// A port of a Service that this node cannot serve to the outside, because the kernel would answer as well.
+/// A port of a Service, or a pod's hostPort, that this node cannot serve to the outside, because the kernel would answer as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimFailure {
-    /// metadata.namespace of the Service.
+    /// Of a hostPort the field that asks for it.
+    pub host_port: Option<Arc<str>>,
+    /// metadata.namespace of the Service or pod.
     pub namespace: Arc<str>,
-    /// metadata.name of the Service.
+    /// metadata.name of the Service or pod.
     pub name: Arc<str>,
     /// Protocol of the port.
     pub protocol: Protocol,
@@ -67,13 +69,17 @@ pub struct ClaimFailure {
 
 impl fmt::Display for ClaimFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ClaimFailure { namespace, name, protocol, address, port, error } = self;
+        let ClaimFailure { host_port, namespace, name, protocol, address, port, error } = self;
+        let (kind, advice) = match host_port {
+            None => ("Service", "give the Service another nodePort"),
+            Some(_) => ("Pod", "give the pod another hostPort"),
+        };
         let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-        write!(f, "Service {namespace}/{name}: {family} port {port}/{protocol} of this node ")?;
+        write!(f, "{kind} {namespace}/{name}: {family} port {port}/{protocol} of this node ")?;
         match error {
-            io::ErrorKind::AddrInUse => f.write_str(
-                "is in use by another process, so it is not served to the outside here: stop that process, or give the \
-                 Service another nodePort",
+            io::ErrorKind::AddrInUse => write!(
+                f,
+                "is in use by another process, so it is not served to the outside here: stop that process, or {advice}",
             ),
             error => write!(f, "cannot be held ({error}), so it is not served to the outside here"),
         }

@@ -13,6 +13,7 @@ mod errors;
 mod forwarding;
 mod fragments;
 mod frontends;
+mod host_ports;
 mod limits;
 mod masquerade;
 mod masquerade_all;

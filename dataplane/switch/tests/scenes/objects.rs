@@ -40,11 +40,12 @@ pub(crate) fn yaml(pods: &[Pod], services: &[Service], rules: &[String], modes: 
     }
     for pod in pods {
         let Pod { name, node, v4, v6, labels, .. } = pod;
+        let ports = pod.ports.join(", ");
         let ending = if pod.terminating { ", deletionTimestamp: \"2026-01-01T00:00:00Z\"" } else { "" };
         write!(
             yaml,
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default, labels: {{name: {name}, {labels}}}{ending}}}\n\
-             spec: {{nodeName: node{node}, containers: [{{name: main, image: none}}]}}\nstatus:\n  phase: Running\n  \
+             spec: {{nodeName: node{node}, containers: [{{name: main, image: none, ports: [{ports}]}}]}}\nstatus:\n  phase: Running\n  \
              podIP: {v4}\n  podIPs: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]\n"
         )
         .unwrap();

@@ -3,6 +3,7 @@
 //! ```text
 //! pod client on node1
 //! pod server on node2
+//! host-port server tcp 8080 at 80         hostPort 80 of its node; `at 172.30.0.12:80` has a hostIP too
 //! service web tcp 80 to 8080: server
 //! service shop tcp 80 to 8080 node-port=30080 external=Local affinity=60 also=81:8081: server, other/draining
 //! ingress server: client tcp/8080        policy that selects server; sources with ports
@@ -62,6 +63,8 @@ pub(crate) struct Pod {
     pub(crate) attached: bool,
     /// More labels, as YAML of a flow mapping: `team: a, tier: b`.
     pub(crate) labels: String,
+    /// Its ports, as YAML of a flow sequence.
+    pub(crate) ports: Vec<String>,
     /// It has been told to end.
     pub(crate) terminating: bool,
 }
@@ -274,6 +277,7 @@ impl Scene {
             match words[..] {
                 ["masquerade-all"] => {}
                 ["pod", name, "on", node] => self.read_pod(name, node),
+                ["host-port", name, protocol, target, "at", at] => self.read_host_port(name, protocol, target, at),
                 ["service", name, protocol, port, "to", target_port, ..] => {
                     // An option may have colons of its own; the one before the backends has a space or nothing behind it.
                     let (head, backends) =
@@ -351,6 +355,7 @@ impl Scene {
             port,
             attached: true,
             labels: String::new(),
+            ports: Vec::new(),
             terminating: false,
             shard: number % self.shards,
         };

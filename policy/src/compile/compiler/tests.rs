@@ -48,6 +48,7 @@ fn content(tables: &Tables) -> Vec<String> {
     maps.extend(tables.node_port_addresses.iter().map(|entry| format!("{entry:?}")));
     maps.sort();
     lines.extend(maps);
+    lines.extend(tables.host_ports.iter().map(|port| format!("{port:?}")));
     lines.extend(tables.namespaces.iter().map(|namespace| format!("{namespace:?}")));
     // Which numbers they have does not matter.
     let mut alike = BTreeMap::new();
@@ -93,13 +94,14 @@ status: {{addresses: [{{type: InternalIP, address: 172.30.0.{}}}], conditions: [
 apiVersion: v1
 kind: Pod
 metadata: {{name: pod{number}, namespace: {}, labels: {{app: '{}'}}}}
-spec: {{nodeName: node{}, containers: [{{name: c, image: i, ports: [{{name: http, containerPort: {}}}]}}]}}
+spec: {{nodeName: node{}, containers: [{{name: c, image: i, ports: [{{name: http, containerPort: {}, hostPort: {}}}]}}]}}
 status: {{podIP: 10.244.1.{}, phase: {}}}
 ---",
             pick(&["default", "other"], number / 3),
             a % 3,
             b % 4,
             80 + c % 2,
+            pick(&["0", "80", "30001"], c / 6),
             c % 8,
             pick(&["Running", "Running", "Running", "Failed"], a / 4)
         ),
@@ -380,4 +382,29 @@ status: {loadBalancer: {ingress: [{ip: 10.244.1.7}]}}";
     let delta = definitions.apply([pod("a", 9, "x")]);
     compiler.compile(definitions.cluster(), &delta, 3);
     assert!(!compiler.work().assembled);
+}
+
+#[test]
+fn p04_a_pod_costs_putting_services_together_only_if_it_asks_for_another_port_of_its_node() {
+    let mut definitions = Definitions::default();
+    let mut compiler = Compiler::new(options());
+    let first = definitions.apply(cluster(2).into_iter().chain([pod("a", 77, "x")]));
+    compiler.compile(definitions.cluster(), &first, 1);
+    let mut next = |ports: &str, app: &str, epoch| {
+        let yaml = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: a, labels: {{app: {app}}}}}, spec: {{nodeName: node0, containers: \
+             [{{name: c, ports: [{ports}]}}]}}, status: {{podIP: 10.244.1.77}}}}"
+        );
+        let delta = definitions.apply([change("a.yaml", &yaml)]);
+        let (tables, problems) = compiler.compile(definitions.cluster(), &delta, epoch);
+        let (wanted, told) = at_once(&definitions, epoch);
+        assert_eq!((content(&tables), problems), (content(&wanted), told));
+        (tables.host_ports.len(), compiler.work().assembled)
+    };
+    let asks = "{containerPort: 1, hostPort: 80}";
+    assert_eq!(next(asks, "x", 2), (1, true));
+    assert_eq!(next(asks, "web", 3), (1, false));
+    assert_eq!(next("{containerPort: 1, hostPort: 81}", "web", 4), (1, true));
+    assert_eq!(next("", "web", 5), (0, true));
+    assert_eq!(next("", "db", 6), (0, false));
 }

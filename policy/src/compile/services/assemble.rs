@@ -5,6 +5,7 @@
 //! first by namespace and name. The loser loses that address and port and nothing else.
 
 use super::CompiledService;
+use super::host_ports::{self, HostPorts};
 use crate::compile::{CompileOptions, owner_text};
 use crate::objects::{Problem, Severity};
 use crate::tables::{Frontend, FrontendKind, NodeIndex, Owner, ServiceIndex, ServicePortIndex, ServiceSlot, Tables};
@@ -13,10 +14,11 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use wire::Protocol;
 
-/// Puts compiled Services, in order of namespace and name, into tables that hold nodes and pods already. What the tables hold
-/// of Services is replaced.
+/// Puts compiled Services, in order of namespace and name, and the ports that pods ask of their nodes into tables that hold
+/// nodes and pods already. What the tables hold of Services is replaced.
 pub(crate) fn assemble<'a>(
     compiled: impl Iterator<Item = &'a CompiledService>,
+    host_ports: &HostPorts,
     options: &CompileOptions,
     tables: &mut Tables,
     problems: &mut Vec<Problem>,
@@ -44,6 +46,7 @@ pub(crate) fn assemble<'a>(
     tables.node_owned = Arc::default();
     tables.virtual_addresses = Arc::default();
     tables.node_ports = Arc::default();
+    tables.host_ports = Arc::default();
     // Without a time of creation comes after all with one.
     placed.sort_by(|(one, at), (other, other_at)| {
         (one.created.is_none(), &one.created, at).cmp(&(other.created.is_none(), &other.created, other_at))
@@ -61,6 +64,13 @@ pub(crate) fn assemble<'a>(
     for (service, index) in &placed {
         claim_health_port(service, *index, tables, &mut health_ports, problems);
     }
+    let services = tables.services.clone();
+    let health_port = |port: u16| {
+        let ServiceIndex(holder) = *health_ports.get(&port)?;
+        let entry = &services[holder as usize].entry;
+        Some(format!("{}/{}", entry.namespace, entry.name))
+    };
+    host_ports::claim(host_ports, health_port, tables, problems);
 }
 
 fn claim_addresses(
@@ -76,7 +86,7 @@ fn claim_addresses(
         FrontendKind::ClusterIp => (&entry.cluster_ips, "spec.clusterIPs"),
         FrontendKind::LoadBalancer => (&entry.load_balancer_ips, "status.loadBalancer.ingress"),
         FrontendKind::ExternalIp => (&entry.external_ips, "spec.externalIPs"),
-        FrontendKind::NodePort => return,
+        FrontendKind::NodePort | FrontendKind::HostPort => return,
     };
     let mut report = |field: String, message: String, severity| {
         problems.push(Problem::of(&service.source, CompiledService::reference(entry), field, message, severity));

@@ -1,6 +1,7 @@
 //! Services by the rows of the feature list: here the virtual address and its endpoints, in `outside` everything that is reached
-//! from outside or from one node only, in `problems` what is wrong with a Service.
+//! from outside or from one node only, in `host_ports` what leads to a pod without a Service, in `problems` what is wrong with a Service.
 
+mod host_ports;
 mod outside;
 mod problems;
 

@@ -44,8 +44,30 @@ fn validate_pod_spec(field: &str, spec: &PodSpec, out: &mut Findings) {
     for (index, container) in spec.init_containers.iter().flatten().enumerate() {
         validate_container(&at(format_args!("{field}.initContainers"), index), container, out);
     }
+    validate_host_ports(field, spec, out);
     if let Some(name) = spec.node_name.as_deref().filter(|name| !name.is_empty()) {
         out.check(format!("{field}.nodeName"), name::subdomain(name));
+    }
+}
+
+/// One port of a node cannot lead to two containers; what shares the node's network has its ports as they are.
+fn validate_host_ports(field: &str, spec: &PodSpec, out: &mut Findings) {
+    let mut taken = BTreeSet::new();
+    for (at_container, container) in spec.containers.iter().enumerate() {
+        for (at_port, port) in container.ports.iter().flatten().enumerate() {
+            let Some(number) = port.host_port.filter(|number| *number != 0) else { continue };
+            let field = format!("{field}.containers[{at_container}].ports[{at_port}].hostPort");
+            if spec.host_network == Some(true) && number != port.container_port {
+                out.add(
+                    field.clone(),
+                    format!("with hostNetwork it must be the containerPort {}", port.container_port),
+                );
+            }
+            let host_ip = port.host_ip.as_deref().unwrap_or_default();
+            if !taken.insert((number, port.protocol.as_deref().unwrap_or("TCP"), host_ip)) {
+                out.add(field, format!("duplicate {number}"));
+            }
+        }
     }
 }
 
@@ -57,6 +79,9 @@ fn validate_container(field: &str, container: &Container, out: &mut Findings) {
         out.check(format!("{field}.protocol"), protocol(port.protocol.as_deref()));
         if let Some(number) = port.host_port.filter(|number| *number != 0) {
             out.check(format!("{field}.hostPort"), port_number(number));
+        }
+        if let Some(text) = port.host_ip.as_deref().filter(|text| !text.is_empty()) {
+            out.check(format!("{field}.hostIP"), address(text));
         }
         let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) else { continue };
         out.check(format!("{field}.name"), name::port_name(name));

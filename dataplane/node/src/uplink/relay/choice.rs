@@ -124,14 +124,20 @@ impl Chooser {
             .is_some_and(|(frontend, _)| self.tables.is_backend(frontend.service, backend.ip(), backend.port()))
     }
 
-    /// The Service at an address of this machine: its own, or as a nodePort that of the node.
+    /// The Service at an address of this machine: its own, or as a nodePort or hostPort that of the node.
     fn find(&self, protocol: Protocol, asked: SocketAddr) -> Option<(Frontend, IpAddr)> {
         let at = |address| self.tables.find_service(address, protocol, asked.port()).map(|found| (found, address));
         let own = || {
             let mut own = self.tables.node_port_addresses(self.node?);
             own.find(|address| address.is_ipv4() == asked.is_ipv4())
         };
-        at(asked.ip()).or_else(|| at(own()?))
+        // A hostPort is served whatever addresses nodePorts are served on.
+        let host_port = || {
+            let own = self.tables.node(self.node?).addresses.iter();
+            let mut found = own.filter(|own| own.is_ipv4() == asked.is_ipv4()).filter_map(|own| at(*own));
+            found.find(|(frontend, _)| self.tables.host_port(frontend.service).is_some_and(|port| port.everywhere))
+        };
+        at(asked.ip()).or_else(|| at(own()?)).or_else(host_port)
     }
 
     fn remember(&mut self, service: ServiceId, client: IpAddr, entry: Remembered) {

@@ -35,6 +35,15 @@ impl Scene {
         self.compile();
     }
 
+    pub(super) fn read_host_port(&mut self, pod: &str, protocol: &str, target: &str, at: &str) {
+        let (host_ip, port) = at.rsplit_once(':').unwrap_or(("", at));
+        let host_ip = host_ip.trim_matches(['[', ']']);
+        let protocol = protocol.to_uppercase();
+        self.pod_mut(pod).ports.push(format!(
+            "{{containerPort: {target}, protocol: {protocol}, hostPort: {port}, hostIP: \"{host_ip}\"}}"
+        ));
+    }
+
     fn pod_mut(&mut self, name: &str) -> &mut Pod {
         self.pods.iter_mut().find(|pod| pod.name == name).expect("a pod")
     }

@@ -6,7 +6,7 @@ use crate::uplink::claims::{self, Claim, Held};
 use crate::uplink::status::ClaimFailure;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use policy::tables::{ServicePortIndex, Tables};
+use policy::tables::{NodeFrontend, Tables};
 use socket2::Socket;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -60,13 +60,13 @@ impl Thread {
             self.sctp = claims::hold_sctp();
         }
         let missing: Vec<_> = self.wanted.iter().filter(|(claim, _)| !self.claims.contains_key(claim)).collect();
-        let missing: Vec<(Claim, ServicePortIndex)> =
-            missing.into_iter().map(|(claim, by)| (*claim, by[0].service)).collect();
+        let missing: Vec<(Claim, NodeFrontend)> = missing.into_iter().map(|(claim, by)| (*claim, by[0])).collect();
         self.failures.clear();
         for (claim, by) in missing {
             let Err(error) = claim.hold().and_then(|held| self.take_over(claim, held)) else { continue };
-            let entry = tables.service(by);
+            let entry = tables.service(by.service);
             self.failures.push(ClaimFailure {
+                host_port: tables.host_port(by.service).map(|host_port| host_port.field.clone()),
                 namespace: entry.service.namespace.clone(),
                 name: entry.service.name.clone(),
                 protocol: claim.protocol,
