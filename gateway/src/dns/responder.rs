@@ -104,7 +104,6 @@ impl Responder {
             return self.fail(Answer::new(&query, transport, answer), rcode);
         }
         self.counters.asked(query.qtype);
-        self.counters.asked(query.qtype);
         if let Some(below) = below(query.lower(), self.config.zone.as_slice()) {
             return match tables {
                 Some(tables) => self.answer(tables, &query, below, Answer::new(&query, transport, answer)),
