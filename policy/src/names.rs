@@ -115,6 +115,23 @@ impl Names {
         }
     }
 
+    /// Everything that is in it, in an order.
+    #[cfg(test)]
+    pub(crate) fn content(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.services().map(|service| format!("{service:?}")).collect();
+        lines.extend(self.v4.iter().map(|holder| format!("{holder:?}")));
+        lines.extend(self.v6.iter().map(|holder| format!("{holder:?}")));
+        lines.extend(self.namespaces.iter().map(|namespace| format!("{namespace:?}")));
+        lines.sort();
+        lines
+    }
+
+    /// How many lists are not the very ones of `other`.
+    #[cfg(test)]
+    pub(crate) fn unshared(&self, other: &Names) -> usize {
+        self.services.unshared(&other.services) + self.v4.unshared(&other.v4) + self.v6.unshared(&other.v6)
+    }
+
     /// Notes that the Service `key` has `addr`, or that it has it no more.
     fn hold(&mut self, addr: IpAddr, key: &Arc<ServiceKey>, holds: bool) {
         match addr {

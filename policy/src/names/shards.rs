@@ -26,6 +26,11 @@ impl<T: Clone, const COUNT: usize> Shards<T, COUNT> {
         Arc::make_mut(&mut shards[hash as usize % COUNT])
     }
 
+    #[cfg(test)]
+    pub(super) fn unshared(&self, other: &Shards<T, COUNT>) -> usize {
+        self.shards.iter().zip(other.shards.iter()).filter(|(one, other)| !Arc::ptr_eq(one, other)).count()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }

@@ -50,6 +50,7 @@ fn content(tables: &Tables) -> Vec<String> {
     lines.extend(maps);
     lines.extend(tables.host_ports.iter().map(|port| format!("{port:?}")));
     lines.extend(tables.namespaces.iter().map(|namespace| format!("{namespace:?}")));
+    lines.extend(tables.names.content());
     // Which numbers they have does not matter.
     let mut alike = BTreeMap::new();
     for (pod, _) in tables.pods() {
@@ -128,12 +129,13 @@ kind: EndpointSlice
 metadata: {{name: slice{number}, labels: {{kubernetes.io/service-name: service{}}}}}
 addressType: IPv4
 ports: [{{name: http, port: 8080}}, {{name: dns, port: 53, protocol: UDP}}]
-endpoints: [{{addresses: [10.244.1.{}], nodeName: node{}, hints: {{forZones: [{{name: zone{}}}]}}}}, {{addresses: [10.244.1.9], conditions: \
+endpoints: [{{addresses: [10.244.1.{}], nodeName: node{}, hostname: host{}, hints: {{forZones: [{{name: zone{}}}]}}}}, {{addresses: [10.244.1.9], conditions: \
              {{ready: false, serving: true, terminating: {}}}}}]
 ---",
             a % 4,
             b % 8,
             c % 4,
+            a % 3,
             c % 2,
             pick(&["true", "false"], *c)
         ),
@@ -172,6 +174,16 @@ spec:
             pick(&["Accept", "Deny", "Pass"], *b),
             a % 2,
         ),
+        9 => format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{name: service{number}}}
+spec: {{{}, publishNotReadyAddresses: {}, ports: [{{name: http, port: 80}}]}}
+---",
+            pick(&["clusterIP: None", "type: ExternalName, externalName: example.com", "clusterIP: 10.244.1.2"], *a),
+            b % 2 == 0
+        ),
         _ => format!(
             "\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {}, labels: {{team: '{}'}}}}\n---",
             pick(&["default", "other"], *number),
@@ -181,7 +193,7 @@ spec:
 }
 
 fn seed() -> impl Strategy<Value = Seed> {
-    (0..9u8, 0..5u8, [0..16u8, 0..16u8, 0..16u8])
+    (0..10u8, 0..5u8, [0..16u8, 0..16u8, 0..16u8])
 }
 
 proptest! {
@@ -255,6 +267,7 @@ fn s25_a_change_of_an_endpoint_compiles_one_service_and_shares_everything_else()
     assert_eq!(compiler.work(), Work { services: 1, ..Work::default() });
     assert!(after.shares_frontends(&before) && Arc::ptr_eq(&after.pods, &before.pods));
     assert!(Arc::ptr_eq(&after.rules, &before.rules));
+    assert_eq!(after.names.unshared(&before.names), 3, "its Service, and where an address was and is");
     let other = before.service_ports.iter().zip(after.service_ports.iter()).filter(|(a, b)| !Arc::ptr_eq(a, b));
     let other: Vec<_> = other.map(|(_, port)| port).collect();
     assert_eq!(other.len(), 1);
