@@ -2,10 +2,12 @@
 
 use crate::bytes;
 use crate::scene::Scene;
+use domain::base::iana::Rtype;
+use domain::base::{MessageBuilder, Name, StaticCompressor};
+use domain::rdata::{A, Aaaa, Cname};
 use proptest::prelude::*;
-use simple_dns::rdata::{A, AAAA, CNAME, RData};
-use simple_dns::{CLASS, Name, Packet, QCLASS, QTYPE, Question, ResourceRecord, TYPE};
 use std::net::IpAddr;
+use std::str::FromStr;
 use wire::Frame;
 
 /// `resolver` is the trusted name server, `fake` is another one; `far` and `near` are who has names.
@@ -51,18 +53,21 @@ fn scene() -> Scene {
 
 /// A DNS answer about `asked`: records of owner, seconds and an address or a name.
 pub(crate) fn message(asked: &str, records: &[(&str, u32, &str)]) -> Vec<u8> {
-    let mut packet = Packet::new_reply(7);
-    let name = Name::new(asked).unwrap();
-    packet.questions.push(Question::new(name, QTYPE::TYPE(TYPE::A), QCLASS::CLASS(CLASS::IN), false));
+    let name = |text: &str| Name::<Vec<u8>>::from_str(text).unwrap();
+    let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).unwrap();
+    builder.header_mut().set_qr(true);
+    let mut builder = builder.question();
+    builder.push((name(asked), Rtype::A)).unwrap();
+    let mut builder = builder.answer();
     for (owner, ttl, value) in records {
-        let data = match value.parse::<IpAddr>() {
-            Ok(IpAddr::V4(addr)) => RData::A(A { address: addr.into() }),
-            Ok(IpAddr::V6(addr)) => RData::AAAA(AAAA { address: addr.into() }),
-            Err(_) => RData::CNAME(CNAME(Name::new(value).unwrap())),
+        let pushed = match value.parse::<IpAddr>() {
+            Ok(IpAddr::V4(addr)) => builder.push((name(owner), *ttl, A::new(addr))),
+            Ok(IpAddr::V6(addr)) => builder.push((name(owner), *ttl, Aaaa::new(addr))),
+            Err(_) => builder.push((name(owner), *ttl, Cname::new(name(value)))),
         };
-        packet.answers.push(ResourceRecord::new(Name::new(owner).unwrap(), CLASS::IN, *ttl, data));
+        pushed.unwrap();
     }
-    packet.build_bytes_vec_compressed().unwrap()
+    builder.finish().into_target()
 }
 
 /// The client asks `server` (a pod, or the Service), whose pod answers with `payload`.

@@ -1,7 +1,8 @@
 use super::*;
+use domain::base::iana::Rtype;
+use domain::base::{MessageBuilder, Name, StaticCompressor};
 use proptest::prelude::*;
-use simple_dns::rdata::{A, AAAA, CNAME};
-use simple_dns::{QCLASS, QTYPE, Question, TYPE};
+use std::str::FromStr;
 
 enum Value {
     V4([u8; 4]),
@@ -9,20 +10,28 @@ enum Value {
     Alias(&'static str),
 }
 
+fn name(text: &str) -> Name<Vec<u8>> {
+    Name::from_str(&text.replace(' ', "\\032")).unwrap()
+}
+
 /// An answer to a question for `asked`, with these records.
-fn message(asked: &'static str, records: &[(&'static str, u32, Value)]) -> Vec<u8> {
-    let mut packet = Packet::new_reply(7);
-    let name = Name::new(asked).unwrap();
-    packet.questions.push(Question::new(name, QTYPE::TYPE(TYPE::A), QCLASS::CLASS(CLASS::IN), false));
+fn message(asked: &str, records: &[(&str, u32, Value)]) -> Vec<u8> {
+    let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).unwrap();
+    builder.header_mut().set_qr(true);
+    let mut builder = builder.question();
+    builder.push((name(asked), Rtype::A)).unwrap();
+    let mut builder = builder.answer();
     for (owner, ttl, value) in records {
-        let data = match value {
-            Value::V4(octets) => RData::A(A { address: u32::from_be_bytes(*octets) }),
-            Value::V6(last) => RData::AAAA(AAAA { address: (0x2001_0db8 << 96) | u128::from(*last) }),
-            Value::Alias(name) => RData::CNAME(CNAME(Name::new(name).unwrap())),
+        let pushed = match value {
+            Value::V4(octets) => builder.push((name(owner), *ttl, A::new((*octets).into()))),
+            Value::V6(last) => {
+                builder.push((name(owner), *ttl, Aaaa::new([0x2001, 0xdb8, 0, 0, 0, 0, 0, *last].into())))
+            }
+            Value::Alias(alias) => builder.push((name(owner), *ttl, Cname::new(name(alias)))),
         };
-        packet.answers.push(ResourceRecord::new(Name::new(owner).unwrap(), CLASS::IN, *ttl, data));
+        pushed.unwrap();
     }
-    packet.build_bytes_vec_compressed().unwrap()
+    builder.finish().into_target()
 }
 
 /// What is read, as `NAME: ADDRESS/SECONDS ...`.
