@@ -12,7 +12,7 @@
 mod claims;
 mod definitions;
 mod pod;
-mod secret;
+pub(crate) mod secret;
 mod slice;
 
 pub use definitions::{Definition, Definitions, Delta, FileChange};

@@ -173,4 +173,7 @@ fn an_unknown_field_is_a_warning_except_in_a_network_policy() {
 }
 
 mod cluster_network_policy;
+mod gateway_api;
+mod ingress;
 mod network_policy;
+mod secret;

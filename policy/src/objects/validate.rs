@@ -4,9 +4,12 @@
 mod cidr;
 mod cluster_network_policy;
 mod endpoints;
+mod gateway_api;
+mod ingress;
 mod name;
 mod network_policy;
 mod pool;
+mod secret;
 mod selector;
 mod service;
 mod workload;
@@ -75,13 +78,13 @@ pub(crate) fn validate(object: &Object) -> Vec<(String, String)> {
         Object::ClusterNetworkPolicy(policy) => cluster_network_policy::validate_policy(policy, out),
         Object::Endpoints(endpoints) => endpoints::validate_endpoints(endpoints, out),
         Object::IPAddressPool(pool) => pool::validate_pool(pool, out),
-        Object::Ingress(_)
-        | Object::IngressClass(_)
-        | Object::Secret(_)
-        | Object::GatewayClass(_)
-        | Object::Gateway(_)
-        | Object::HTTPRoute(_)
-        | Object::ReferenceGrant(_) => {}
+        Object::Ingress(ingress) => ingress::validate_ingress(ingress, out),
+        Object::IngressClass(class) => ingress::validate_class(class, out),
+        Object::Secret(secret) => secret::validate_secret(secret, out),
+        Object::GatewayClass(class) => gateway_api::validate_class(class, out),
+        Object::Gateway(gateway) => gateway_api::validate_gateway(gateway, out),
+        Object::HTTPRoute(route) => gateway_api::validate_route(route, out),
+        Object::ReferenceGrant(grant) => gateway_api::validate_grant(grant, out),
     }
     findings.0
 }

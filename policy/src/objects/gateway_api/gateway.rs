@@ -59,7 +59,7 @@ pub struct Listener {
     pub port: i32,
     /// `HTTP`, `HTTPS`, `TLS`, `TCP`, `UDP`, or one of an implementation with a prefix.
     pub protocol: String,
-    /// How TLS is ended; required for HTTPS by its meaning, not by the schema.
+    /// How TLS ends; a listener of protocol HTTPS is nothing without it, but the schema lets it be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
     /// Routes that may attach; HTTPRoutes of the Gateway's namespace if not given.

@@ -97,3 +97,64 @@ pub(super) fn domain_pattern(value: &str) -> Result<(), String> {
     }
     Err(format!("\"{value}\" is not a DNS name of two or more labels, such as example.com or *.example.com"))
 }
+
+/// A host, or `*.` and a name for what is below it; an IP address is none.
+pub(super) fn host_pattern(value: &str) -> Result<(), String> {
+    if is_address(value) {
+        return Err(format!("\"{value}\" is an IP address, use a DNS name"));
+    }
+    match value.strip_prefix("*.") {
+        _ if value.len() > SUBDOMAIN_MAX => Err(format!("longer than {SUBDOMAIN_MAX} characters")),
+        Some(name) if name.split('.').all(is_label) => Ok(()),
+        None if value.split('.').all(is_label) => Ok(()),
+        _ if value.contains('*') => {
+            Err(format!("\"{value}\" is not a host: '*' stands alone as the first part, such as *.example.com"))
+        }
+        _ => subdomain(value),
+    }
+}
+
+/// Whether a host is an address; as in the API server, parts of an IPv4 address may begin with zeros.
+pub(super) fn is_address(value: &str) -> bool {
+    let is_octet = |part: &str| {
+        let digits = part.trim_start_matches('0');
+        !part.is_empty() && (digits.is_empty() || digits.parse::<u8>().is_ok() && !digits.starts_with('+'))
+    };
+    (value.split('.').count() == 4 && value.split('.').all(is_octet)) || value.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
+/// Name of an implementation: a DNS name, `/` and characters of a path.
+pub(super) fn domain_prefixed_path(value: &str) -> Result<(), String> {
+    let is_character = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
+    match value.split_once('/') {
+        Some((domain, path))
+            if !path.is_empty() && domain.split('.').all(is_label) && path.bytes().all(is_character) =>
+        {
+            Ok(())
+        }
+        _ => Err(format!("\"{value}\" is not a DNS name, '/' and a path, such as example.com/controller")),
+    }
+}
+
+/// What can stand in the path of an URL of the API.
+pub(super) fn path_segment(value: &str) -> Result<(), String> {
+    if matches!(value, "." | "..") || value.contains(['/', '%']) {
+        return Err(format!("\"{value}\" is neither a kind nor a name: '/', '%', \".\" and \"..\" are not allowed"));
+    }
+    Ok(())
+}
+
+/// Key of an entry of a Secret.
+pub(super) fn entry_key(value: &str) -> Result<(), String> {
+    let is_character = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if (1..=SUBDOMAIN_MAX).contains(&value.len())
+        && value.bytes().all(is_character)
+        && value != "."
+        && !value.starts_with("..")
+    {
+        return Ok(());
+    }
+    Err(format!(
+        "\"{value}\" is not a key: at most {SUBDOMAIN_MAX} letters, digits, '-', '_', '.', not \"..\" in front"
+    ))
+}
