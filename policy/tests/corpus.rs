@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Pieces that manifests are made of, and that YAML trips over.
-const PIECES: [&str; 54] = [
+const PIECES: [&str; 64] = [
     "apiVersion: v1\n",
     "apiVersion: networking.k8s.io/v1\n",
     "kind: Pod\n",
@@ -21,6 +21,16 @@ const PIECES: [&str; 54] = [
     "  addresses: [10.0.0.0/24, 10.0.0.1-x]\n",
     "  type: LoadBalancer\n",
     "  {externalIPs: ['::2', 1.2.3.4], loadBalancerSourceRanges: [0/0], clusterIP: 10.0.0.1, ports: [{port: 1, nodePort: 0}]}\n",
+    "apiVersion: gateway.networking.k8s.io/v1\n",
+    "kind: Ingress\n",
+    "kind: Secret\ndata: {tls.crt: QQ==, tls.key: ''}\nstringData: {tls.key: k}\n",
+    "kind: Gateway\n",
+    "kind: HTTPRoute\n",
+    "kind: ReferenceGrant\n",
+    "  rules: [{host: '*.a.b', http: {paths: [{path: /a, pathType: Prefix, backend: {service: {name: s, port: {name: p}}}}]}}]\n",
+    "  {gatewayClassName: c, listeners: [{name: l, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: s}]}}]}\n",
+    "  rules: [{matches: [{path: {value: '/%2'}}, {x: 1}], filters: [{type: RequestRedirect}], backendRefs: [{name: s}]}]\n",
+    "  {from: [{group: a, kind: K, namespace: b}], to: [{group: '', kind: Secret}]}\n",
     "kind: List\n",
     "kind: PodList\n",
     "items:\n",
@@ -85,12 +95,16 @@ fn corpus() -> PathBuf {
 }
 
 #[test]
-fn the_corpus_has_policies_of_every_fate() {
+fn the_corpus_has_objects_of_every_fate() {
     let fates = [
         ("cluster_network_policy.yaml", 2, None),
         ("cluster_network_policy_closed.yaml", 3, Some(Severity::Closed)),
         ("cluster_network_policy_refused.yaml", 0, Some(Severity::Refused)),
         ("policy_with_everything.yaml", 1, Some(Severity::Closed)),
+        ("ingress.yaml", 4, None),
+        ("ingress_refused.yaml", 0, Some(Severity::Refused)),
+        ("gateway_api.yaml", 5, None),
+        ("gateway_api_refused.yaml", 0, Some(Severity::Refused)),
     ];
     for (file, objects, worst) in fates {
         let text = fs::read_to_string(corpus().join(file)).expect("the file is committed");
