@@ -1,3 +1,4 @@
+mod doors;
 mod outside;
 mod topology;
 
