@@ -2,11 +2,13 @@
 //! cases of the conformance tests of the Gateway API are here by their names.
 
 use crate::harness::{
-    CLASS, certificate, check_compiled, compiled, gateway, open_gateway, route, route_of, service, services, told,
+    CLASS, certificate, check_compiled, cluster, compiled, gateway, open_gateway, route, route_of, service, services,
+    told,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use policy::objects::gateway_api::{GatewayStatus, ListenerStatus};
-use policy::routes::Compiled;
+use policy::routes::{self, Compiled, RouteOptions};
+use std::sync::Arc;
 
 /// `type=status reason` of conditions.
 fn conditions(conditions: &[Condition]) -> Vec<String> {
@@ -93,7 +95,7 @@ fn objects_of_other_controllers_are_none_of_our_business_and_a_class_that_does_n
 
 #[test]
 fn a_listener_of_an_unsupported_protocol_is_not_accepted_and_a_gateway_with_no_other_neither() {
-    let invalid = "{name: invalid, port: 5000, protocol: 'example.com/udp-over-pigeons'}";
+    let invalid = "{name: invalid, port: 5000, protocol: 'example.com/pigeons'}";
     let http = "{name: http, port: 80, protocol: HTTP}";
     let yaml = CLASS.to_owned() + &gateway("only", invalid) + &gateway("both", &format!("{http}, {invalid}"));
     let compiled = compiled(&yaml);
@@ -112,7 +114,7 @@ fn a_listener_of_an_unsupported_protocol_is_not_accepted_and_a_gateway_with_no_o
         );
         assert!(kinds(&compiled, gateway, "invalid").is_empty());
     }
-    let message = "protocol example.com/udp-over-pigeons is not supported, use HTTP or HTTPS: nothing is served";
+    let message = "protocol example.com/pigeons is not supported, use HTTP or HTTPS: nothing is served";
     assert_eq!(
         told(&compiled),
         [
@@ -202,7 +204,7 @@ fn listeners_of_a_gateway_that_are_not_distinct_are_all_refused() {
     let tls = "tls: {certificateRefs: [{name: s1}]}";
     let listeners = [
         listener("a", "port: 8080, protocol: HTTP, hostname: a.com"),
-        listener("b", "port: 8080, protocol: HTTP, hostname: A.com"),
+        listener("b", "port: 8080, protocol: HTTP, hostname: b.com"),
         listener("c", "port: 8080, protocol: HTTP, hostname: c.com"),
         listener("d", "port: 8443, protocol: HTTP"),
         listener("e", &format!("port: 8443, protocol: HTTPS, hostname: e.com, {tls}")),
@@ -210,9 +212,11 @@ fn listeners_of_a_gateway_that_are_not_distinct_are_all_refused() {
         listener("g", &format!("port: 443, protocol: HTTPS, hostname: '*.com', {tls}")),
     ];
     let yaml = CLASS.to_owned() + &gateway("web", &listeners.join(", ")) + &certificate("default", "s1");
-    let compiled = compiled(
-        &(yaml.replace("A.com", "a.com") + &route_of("r", "", &[("{method: GET}", "v1")]) + &services(&["v1"])),
-    );
+    let mut cluster = cluster(&(yaml + &route_of("r", "", &[("{method: GET}", "v1")]) + &services(&["v1"])));
+    // A manifest with the same host, port and protocol twice is refused where it is read.
+    let web = cluster.gateways.get_mut(&("default".into(), "web".into())).expect("it is there");
+    Arc::make_mut(&mut web.object).spec.listeners[1].hostname = Some("a.com".into());
+    let compiled = routes::compile(&cluster, &RouteOptions::default());
     let refused = |reason: &str| {
         vec![
             format!("Accepted=False {reason}"),
@@ -372,7 +376,6 @@ spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: def
     let cases = [
         ("{name: absent, port: 80}", "BackendNotFound", ".name: Service default/absent does not exist"),
         ("{name: v1, port: 81}", "BackendNotFound", ".port: Service default/v1 has no port 81, it has 8080 (http)"),
-        ("{name: v1}", "BackendNotFound", ".port: required for a Service"),
         (
             "{name: v1, kind: Unknown, port: 80}",
             "InvalidKind",

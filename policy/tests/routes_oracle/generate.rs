@@ -166,12 +166,18 @@ fn listeners() -> impl Strategy<Value = (Option<&'static str>, Vec<Value>)> {
 }
 
 fn route() -> impl Strategy<Value = Written> {
-    let parent = (0..GATEWAYS, option::weighted(0.3, select(vec![80, 443, 8080]))).prop_map(|(at, port)| {
-        let mut parent = json!({"name": format!("x{at}"), "namespace": "default"});
-        if let Some(port) = port {
-            parent["port"] = json!(port);
-        }
-        parent
+    // Two entries for one Gateway would need sectionNames.
+    let names: Vec<String> = (0..GATEWAYS).map(|at| format!("x{at}")).collect();
+    let ports = vec(option::weighted(0.3, select(vec![80, 443, 8080])), 2);
+    let parents = (subsequence(names, 1..3), ports).prop_map(|(names, ports)| {
+        let parents = names.into_iter().zip(ports).map(|(name, port)| {
+            let mut parent = json!({"name": name, "namespace": "default"});
+            if let Some(port) = port {
+                parent["port"] = json!(port);
+            }
+            parent
+        });
+        parents.collect::<Vec<Value>>()
     });
     let rule = vec(route_match(), 0..4).prop_map(|matches| {
         let mut rule = json!({"backendRefs": [{"name": "web", "port": 80}]});
@@ -180,7 +186,7 @@ fn route() -> impl Strategy<Value = Written> {
         }
         rule
     });
-    let parts = (vec(parent, 1..3), subsequence(&PATTERNS[1..], 0..3), vec(rule, 1..4));
+    let parts = (parents, subsequence(&PATTERNS[1..], 0..3), vec(rule, 1..4));
     (select(&NAMESPACES[..]), option::of(select(&TIMES[..])), parts).prop_map(
         |(namespace, created, (parents, hostnames, rules))| {
             let mut spec = json!({"parentRefs": parents, "rules": rules});
@@ -199,8 +205,10 @@ fn route_match() -> impl Strategy<Value = Value> {
         1 => select(&PATTERNS_OF_PATHS[..]).prop_map(|path| json!({"type": "RegularExpression", "value": path})),
     ];
     let pairs = |names: [&'static str; 2]| {
-        let pair = (select(names.to_vec()), select(vec!["1", "2"]));
-        vec(pair.prop_map(|(name, value)| json!({"name": name, "value": value})), 1..3)
+        (subsequence(names.to_vec(), 1..3), vec(select(vec!["1", "2"]), 2)).prop_map(|(names, values)| {
+            let pairs = names.into_iter().zip(values).map(|(name, value)| json!({"name": name, "value": value}));
+            pairs.collect::<Vec<Value>>()
+        })
     };
     let parts = (
         option::weighted(0.6, path),
