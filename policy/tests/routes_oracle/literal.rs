@@ -316,7 +316,7 @@ fn take(written: &Value, asked: &Asked<'_>) -> Option<(PathRank, usize, (bool, u
         return None;
     }
     let headers = firsts(&written["headers"]);
-    let has_header = |(name, value): &(&str, &str)| asked.headers.iter().any(|field| *field == (*name, *value));
+    let has_header = |(name, value): &(&str, &str)| asked.headers.contains(&(*name, *value));
     let query = firsts(&written["queryParams"]);
     let pairs: Vec<(&str, &str)> =
         asked.query.iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('=')).collect();
