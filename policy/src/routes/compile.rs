@@ -57,7 +57,8 @@ pub struct Statuses {
     pub ingresses: BTreeSet<Key>,
     /// GatewayClasses of our controller; the first half of the key is empty.
     pub gateway_classes: BTreeMap<Key, GatewayClassStatus>,
-    /// Gateways of those classes. Their addresses are those that the object's status has.
+    /// Gateways of those classes. Their addresses are those that the object's status has: where the proxy is reached is for the caller
+    /// to write there.
     pub gateways: BTreeMap<Key, GatewayStatus>,
     /// HTTPRoutes that refer to those Gateways. What other controllers say of them is kept.
     pub http_routes: BTreeMap<Key, RouteStatus>,

@@ -118,11 +118,12 @@ impl<T> HostMap<T> {
 impl<T: Default> HostMap<T> {
     /// The value of `pattern`, which becomes the default one if there is none.
     pub(super) fn entry(&mut self, pattern: &HostPattern) -> &mut T {
-        match pattern {
-            HostPattern::Name(name) => self.names.entry(name.clone()).or_default(),
-            HostPattern::Under(parent) => self.parents.entry(parent.clone()).or_default(),
-            HostPattern::Any => self.any.get_or_insert_default(),
-        }
+        let (map, name) = match pattern {
+            HostPattern::Name(name) => (&mut self.names, name),
+            HostPattern::Under(parent) => (&mut self.parents, parent),
+            HostPattern::Any => return self.any.get_or_insert_default(),
+        };
+        map.entry(name.clone()).or_default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What compiling costs. Not a benchmark, a bound that only a mistake passes: an algorithm of the wrong order.
+//! What compiling costs. Not a benchmark, a bound that only an algorithm of the wrong order misses.
 
 use crate::harness::cluster;
 use policy::routes::{self, RouteOptions};
@@ -35,5 +35,5 @@ spec: {{rules: [{{host: h{number}.example.com, http: {{paths: [{paths}]}}}}]}}"
         best = best.min(begin.elapsed());
         crate::harness::check_compiled(&compiled, &[("http://h999.example.com/p3/x", "s3999:8080")]);
     }
-    assert!(best < Duration::from_secs(1), "{best:?} unoptimized");
+    assert!(best < Duration::from_secs(3), "{best:?} unoptimized");
 }

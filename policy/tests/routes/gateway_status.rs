@@ -315,6 +315,27 @@ fn a_gateway_that_asks_for_what_there_is_not_is_refused_as_a_whole() {
 }
 
 #[test]
+fn a_gateway_is_programmed_once_it_has_the_addresses_that_it_asks_for() {
+    let with = |spec: &str, status: &str| {
+        let yaml = gateway("web", "{name: http, port: 80, protocol: HTTP}")
+            .replace("listeners:", &format!("{spec}listeners:"));
+        compiled(&(CLASS.to_owned() + &yaml + status))
+    };
+    let asked = "addresses: [{type: IPAddress, value: 10.0.0.9}], ";
+    let given = |value: &str| format!("status: {{addresses: [{{type: IPAddress, value: {value}}}]}}\n");
+    let programmed = |compiled: &Compiled| of_gateway(compiled, "web")[1].clone();
+    assert_eq!(programmed(&with(asked, "")), "Programmed=True Programmed", "nothing is known of addresses");
+    assert_eq!(programmed(&with(asked, &given("10.0.0.9"))), "Programmed=True Programmed");
+    assert_eq!(programmed(&with("", &given("10.0.0.1"))), "Programmed=True Programmed");
+    let unusable = with(asked, &given("10.0.0.1"));
+    assert_eq!(programmed(&unusable), "Programmed=False AddressNotUsable");
+    assert_eq!(told(&unusable), ["Gateway default/web: spec.addresses: 10.0.0.9 is not an address of the proxy"]);
+    let unassigned = with("", "status: {addresses: []}\n");
+    assert_eq!(programmed(&unassigned), "Programmed=False AddressNotAssigned");
+    assert_eq!(told(&unassigned), ["Gateway default/web: status.addresses: the proxy has no address"]);
+}
+
+#[test]
 fn a_gateway_that_checks_certificates_of_clients_is_not_served_without_the_check() {
     let listeners = "{name: http, port: 80, protocol: HTTP}, {name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: s1}]}}";
     let frontend = "tls: {frontend: {default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}, listeners:";

@@ -165,6 +165,9 @@ fn http_is_served_unless_a_redirect_is_asked_for_where_there_is_a_certificate() 
         &redirected,
         &[("http://a.com/x", "308 https://-/-"), ("https://a.com/x", "web:8080"), ("http://b.com/x", "web:8080")],
     );
+    let options = RouteOptions { https_port: 8443, ..RouteOptions::default() };
+    let elsewhere = routes::compile(&cluster(&yaml("podplane.io/ssl-redirect: 'true'")), &options);
+    check_compiled(&elsewhere, &[("http://a.com/x", "308 https://-:8443/-"), ("https://a.com:8443/x", "web:8080")]);
     let uncertified = ingress("web", ", annotations: {podplane.io/ssl-redirect: 'true'}", &["a.com"], "");
     let uncertified = compiled(&(uncertified + &services(&["web"])));
     check_compiled(&uncertified, &served[..1]);

@@ -94,3 +94,24 @@ fn every_request_is_to_what_a_literal_reading_of_ingress_and_gateway_api_says() 
         Err(TestError::Abort(reason)) => panic!("aborted: {reason}"),
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn no_request_is_too_strange_to_be_looked_up_and_explained(
+        case in case(),
+        strange in proptest::collection::vec(("[.*a-z]{0,12}|\\PC*", "[/ab%.]{0,24}|\\PC*", "[pq=&+%0-9]{0,16}|\\PC*"), 40),
+    ) {
+        let compiled = compiled(&case)?;
+        let headers = HeaderMap::new();
+        for (host, path, query) in &strange {
+            for port in [80, 443, 8080] {
+                let request = Request { port, sni: Some(host), host, method: &Method::GET, path, query: Some(query), headers: &headers };
+                let found = answer(&compiled.routes.find(&request));
+                prop_assert_eq!(answer(&compiled.routes.explain(&request).found), found);
+                compiled.routes.certificate(port, Some(host));
+            }
+        }
+    }
+}

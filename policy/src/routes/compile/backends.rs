@@ -63,19 +63,19 @@ impl<'a> Backends<'a> {
         fallback: BackendProtocol,
     ) -> Result<Arc<Endpoints>, Unresolved> {
         let unresolved = |part, why| Unresolved { part, why };
-        let name = format_args!("Service {}/{}", key.0, key.1).to_string();
+        let name = || format!("Service {}/{}", key.0, key.1);
         let Some(service) = self.cluster.services.get(key) else {
-            return Err(unresolved(Part::Service, format!("{name} does not exist")));
+            return Err(unresolved(Part::Service, format!("{} does not exist", name())));
         };
         let service = &*service.object;
         if service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName")) {
-            return Err(unresolved(Part::Type, format!("{name} is of type ExternalName, which has no endpoints")));
+            return Err(unresolved(Part::Type, format!("{} is of type ExternalName, which has no endpoints", name())));
         }
-        let port = find_port(service, port).map_err(|why| unresolved(Part::Port, format!("{name} {why}")))?;
+        let port = find_port(service, port).map_err(|why| unresolved(Part::Port, format!("{} {why}", name())))?;
         let spoken = match port.app_protocol.as_deref() {
             None => fallback,
             Some(text) => app_protocol(text).ok_or_else(|| {
-                let number = port.port;
+                let (number, name) = (port.port, name());
                 unresolved(Part::Protocol, format!("port {number} of {name} has appProtocol {text}, which is not HTTP"))
             })?,
         };

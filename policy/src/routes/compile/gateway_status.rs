@@ -79,11 +79,28 @@ fn of_class(class: &GatewayClass, fault: Option<&Fault>) -> GatewayClassStatus {
 /// The status of all our Gateways.
 pub(super) fn of_gateways(ours: &BTreeMap<Key, OurGateway<'_>>, work: &mut Work<'_>) {
     for (key, gateway) in ours {
-        work.statuses.gateways.insert(key.clone(), of_gateway(gateway));
+        let unreachable = unreachable(gateway.gateway);
+        if let Some((field, fault)) = &unreachable {
+            work.report.warn(&gateway.subject, *field, fault.message.clone());
+        }
+        let status = of_gateway(gateway, unreachable.map(|(_, fault)| fault));
+        work.statuses.gateways.insert(key.clone(), status);
     }
 }
 
-fn of_gateway(ours: &OurGateway<'_>) -> GatewayStatus {
+/// Why a Gateway cannot be reached where it wants to be, by the addresses that its status has. Without a status nothing is known of
+/// them: whoever writes it says where the proxy is reached.
+fn unreachable(gateway: &Gateway) -> Option<(&'static str, Fault)> {
+    let given = gateway.status.as_ref()?.addresses.as_deref()?;
+    if given.is_empty() {
+        return Some(("status.addresses", Fault::new("AddressNotAssigned", "the proxy has no address")));
+    }
+    let mut asked = gateway.spec.addresses.iter().flatten().filter_map(|address| address.value.as_deref());
+    let missing = asked.find(|asked| !given.iter().any(|given| given.value.as_deref() == Some(*asked)))?;
+    Some(("spec.addresses", Fault::new("AddressNotUsable", format!("{missing} is not an address of the proxy"))))
+}
+
+fn of_gateway(ours: &OurGateway<'_>, unreachable: Option<Fault>) -> GatewayStatus {
     let OurGateway { gateway, listeners, .. } = ours;
     let refused: Vec<&str> =
         listeners.iter().filter(|listener| !listener.is_accepted()).map(|listener| listener.name()).collect();
@@ -96,6 +113,7 @@ fn of_gateway(ours: &OurGateway<'_>) -> GatewayStatus {
     }
     let is_served = ours.refused.is_none() && listeners.iter().any(|listener| listener.is_served());
     let unserved = (!is_served).then(|| Fault::new("Invalid", "no listener is served"));
+    let unserved = unserved.or(unreachable);
     let programmed = condition("Programmed", "Programmed", unserved.as_ref(), generation);
     let before = gateway.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     GatewayStatus {

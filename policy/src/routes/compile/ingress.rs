@@ -37,6 +37,9 @@ const UNRESOLVED_STATUS: u16 = 503;
 /// Answer that redirects to HTTPS: the client repeats the request with its method and body.
 const REDIRECT_STATUS: u16 = 308;
 
+/// The port that `https` means where none is given.
+const HTTPS_PORT: u16 = 443;
+
 /// Compiles all Ingresses that are ours.
 pub(super) fn compile(work: &mut Work<'_>) {
     let cluster = work.cluster;
@@ -129,8 +132,9 @@ impl Reading {
     /// The rule for HTTP and that for HTTPS, which mostly are one.
     fn add_rules(&self, source: RuleRef, target: Target, host: &HostPattern, work: &mut Work<'_>) -> [RuleId; 2] {
         let redirecting = self.redirected.iter().any(|certified| certifies(certified, host)).then(|| {
-            let redirect =
-                Redirect { scheme: Some("https"), host: None, path: None, port: None, status: REDIRECT_STATUS };
+            let https_port = work.options.https_port;
+            let port = (https_port != HTTPS_PORT).then_some(https_port);
+            let redirect = Redirect { scheme: Some("https"), host: None, path: None, port, status: REDIRECT_STATUS };
             let outcome = Outcome::Redirect(redirect);
             let (filters, timeouts) = (Vec::new(), Timeouts::default());
             work.assembly.add_rule(&self.subject, Rule { source: source.clone(), filters, outcome, timeouts })
