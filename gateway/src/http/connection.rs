@@ -21,6 +21,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -113,7 +114,7 @@ impl ClientConnection {
         let mut first = BytesMut::with_capacity(FIRST_READ_BYTES);
         let is_http2 = {
             let look = pin!(look_for_preface(&mut io, &mut first));
-            match self.attended(look, |_| {}).await {
+            match self.attended(look, |_| ControlFlow::Break(())).await {
                 Some(Ok(is_http2)) => is_http2,
                 Some(Err(_)) | None => return,
             }
@@ -130,7 +131,12 @@ impl ClientConnection {
         let connection = self.clone();
         let service = service_fn(move |request| answer(connection.clone(), request));
         let serving = pin!(self.worker.http1.serve_connection(TokioIo::new(io), service).with_upgrades());
-        let result = self.attended(serving, |serving| serving.graceful_shutdown()).await;
+        let result = self
+            .attended(serving, |serving| {
+                serving.graceful_shutdown();
+                ControlFlow::Continue(())
+            })
+            .await;
         let counters = self.worker.counters();
         let too_large = matches!(&result, Some(Err(error)) if error.is_parse_too_large());
         if self.watch.is_refused() || matches!(&result, Some(Err(error)) if error.is_parse() && !too_large) {
@@ -151,11 +157,20 @@ impl ClientConnection {
         let connection = self.clone();
         let service = service_fn(move |request| answer(connection.clone(), request));
         let serving = pin!(self.worker.http2.serve_connection(TokioIo::new(io), service));
-        self.attended(serving, |serving| serving.graceful_shutdown()).await;
+        self.attended(serving, |serving| {
+            serving.graceful_shutdown();
+            ControlFlow::Continue(())
+        })
+        .await;
     }
 
-    /// The output of `serving`, unless a limit of time is over first. Calls `drain` once when connections are to end.
-    async fn attended<F: Future>(&self, mut serving: Pin<&mut F>, drain: impl Fn(Pin<&mut F>)) -> Option<F::Output> {
+    /// The output of `serving`, unless a limit of time is over first. Calls `drain` once when connections are to end; it breaks if there
+    /// is nothing to wait for.
+    async fn attended<F: Future>(
+        &self,
+        mut serving: Pin<&mut F>,
+        drain: impl Fn(Pin<&mut F>) -> ControlFlow<()>,
+    ) -> Option<F::Output> {
         let mut drained = false;
         poll_fn(|context| {
             self.remember_waker(context);
@@ -164,7 +179,9 @@ impl ClientConnection {
             }
             if self.worker.is_draining() && !drained {
                 drained = true;
-                drain(serving.as_mut());
+                if drain(serving.as_mut()).is_break() {
+                    return Poll::Ready(None);
+                }
             }
             serving.as_mut().poll(context).map(Some)
         })

@@ -62,7 +62,9 @@ impl Worker {
         let clock = Rc::new(Clock::default());
         let limits = &proxy.config().limits;
         let mut http1 = http1::Builder::new();
-        http1.pipeline_flush(true).max_header_size(limits.head_bytes_max);
+        // Pipelined answers are written one by one: to gather them, hyper leaves an answer unwritten as long as input is left over,
+        // and a refused request is.
+        http1.pipeline_flush(false).max_header_size(limits.head_bytes_max);
         http1.max_buf_size(CLIENT_BUFFER_BYTES.max(2 * limits.head_bytes_max));
         if limits.fields_max != super::config::FIELDS_MAX {
             http1.max_headers(limits.fields_max);

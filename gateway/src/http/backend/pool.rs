@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// Time that connections to a backend are kept when no route in force was seen to lead there. Routes that have changed are met by
 /// their first request, so this is also how rare requests may be without losing their connection at each change.
-const UNUSED_KEPT: Duration = Duration::from_secs(10);
+const UNUSED_KEPT: Duration = Duration::from_secs(2);
 /// Requests that one HTTP/2 connection carries before another is opened: what common servers allow (RFC 9113 6.5.2 advises 100).
 const SHARED_REQUESTS_MAX: u32 = 100;
 /// HTTP/2 connections to one backend.
