@@ -1,49 +1,29 @@
-//! What the status of GatewayClasses, Gateways and HTTPRoutes says, and that whatever makes a condition false is told by field. The
-//! cases of the conformance tests of the Gateway API are here by their names.
+//! What the status of GatewayClasses and Gateways says, and that whatever makes a condition false is told by field. The cases of the
+//! conformance tests of the Gateway API are here by their names.
 
 use crate::harness::{
-    CLASS, certificate, check_compiled, cluster, compiled, gateway, open_gateway, route, route_of, service, services,
-    told,
+    CLASS, certificate, check_compiled, cluster, compiled, conditions, gateway, gateway_status, listener_status,
+    of_route, open_gateway, route_of, services, told,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use policy::objects::gateway_api::{GatewayStatus, ListenerStatus};
 use policy::routes::{self, Compiled, RouteOptions};
 use std::sync::Arc;
 
-/// `type=status reason` of conditions.
-fn conditions(conditions: &[Condition]) -> Vec<String> {
-    conditions
-        .iter()
-        .map(|condition| format!("{}={} {}", condition.type_, condition.status, condition.reason))
-        .collect()
-}
-
-fn status<'a>(compiled: &'a Compiled, name: &str) -> &'a GatewayStatus {
-    &compiled.statuses.gateways[&("default".into(), name.into())]
-}
-
 fn of_gateway(compiled: &Compiled, name: &str) -> Vec<String> {
-    conditions(status(compiled, name).conditions.as_deref().expect("conditions"))
-}
-
-fn listener<'a>(compiled: &'a Compiled, gateway: &str, name: &str) -> &'a ListenerStatus {
-    let listeners = status(compiled, gateway).listeners.as_ref().expect("listeners");
-    listeners.iter().find(|listener| listener.name == name).expect("it is there")
+    conditions(gateway_status(compiled, name).conditions.as_deref().expect("conditions"))
 }
 
 fn of_listener(compiled: &Compiled, gateway: &str, name: &str) -> Vec<String> {
-    conditions(&listener(compiled, gateway, name).conditions)
+    conditions(&listener_status(compiled, gateway, name).conditions)
 }
 
 fn kinds<'a>(compiled: &'a Compiled, gateway: &str, name: &str) -> Vec<&'a str> {
-    let kinds = listener(compiled, gateway, name).supported_kinds.iter().flatten();
+    let kinds = listener_status(compiled, gateway, name).supported_kinds.iter().flatten();
     kinds.map(|kind| kind.kind.as_str()).collect()
 }
 
-/// Of the route's first parent.
-fn of_route(compiled: &Compiled, name: &str) -> Vec<String> {
-    let status = &compiled.statuses.http_routes[&("default".into(), name.into())];
-    conditions(&status.parents[0].conditions)
+fn attached_routes(compiled: &Compiled, name: &str) -> i32 {
+    listener_status(compiled, "web", name).attached_routes
 }
 
 const WELL: [&str; 4] = [
@@ -63,11 +43,11 @@ fn what_is_in_order_is_accepted_with_the_generation_that_was_read() {
     assert!(features.is_sorted() && features.contains(&"HTTPRouteMethodMatching"));
     assert_eq!(of_gateway(&compiled, "web"), ["Accepted=True Accepted", "Programmed=True Programmed"]);
     assert_eq!(of_listener(&compiled, "web", "http"), WELL);
-    assert_eq!(listener(&compiled, "web", "http").attached_routes, 1);
+    assert_eq!(listener_status(&compiled, "web", "http").attached_routes, 1);
     assert_eq!(kinds(&compiled, "web", "http"), ["HTTPRoute"]);
     assert_eq!(of_route(&compiled, "r"), ["Accepted=True Accepted", "ResolvedRefs=True ResolvedRefs"]);
     let generation = |conditions: &[Condition]| conditions.iter().map(|c| c.observed_generation).collect::<Vec<_>>();
-    assert_eq!(generation(&listener(&compiled, "web", "http").conditions), [Some(7); 4]);
+    assert_eq!(generation(&listener_status(&compiled, "web", "http").conditions), [Some(7); 4]);
     let route = &compiled.statuses.http_routes[&("default".into(), "r".into())].parents[0];
     assert_eq!(generation(&route.conditions), [Some(3); 2]);
     assert_eq!((route.controller_name.as_str(), &*route.parent_ref.name), ("podplane.io/gateway", "web"));
@@ -136,17 +116,13 @@ fn route_kinds_that_there_are_not_are_told_and_the_others_are_listed() {
     for (name, expected) in [("only", vec![]), ("both", vec!["HTTPRoute"])] {
         assert_eq!(kinds(&compiled, "web", name), expected);
         assert!(of_listener(&compiled, "web", name).contains(&"ResolvedRefs=False InvalidRouteKinds".to_owned()));
-        assert_eq!(listener_routes(&compiled, name), expected.len() as i32);
+        assert_eq!(attached_routes(&compiled, name), expected.len() as i32);
     }
     check_compiled(&compiled, &[("http://only.com/", "404"), ("http://both.com/", "v1:8080")]);
     assert_eq!(
         told(&compiled)[0],
         "Gateway default/web: spec.listeners[0].allowedRoutes.kinds[0]: routes of kind InvalidRoute (gateway.networking.k8s.io) are not supported, use HTTPRoute"
     );
-}
-
-fn listener_routes(compiled: &Compiled, name: &str) -> i32 {
-    listener(compiled, "web", name).attached_routes
 }
 
 #[test]
@@ -190,7 +166,7 @@ fn certificates_that_cannot_be_had_are_told_and_the_listener_is_not_programmed()
             ]
         );
         assert_eq!(of_gateway(&compiled, "web"), ["Accepted=True Accepted", "Programmed=False Invalid"]);
-        assert_eq!(listener_routes(&compiled, "https"), 1, "a route attaches whether the certificate is there or not");
+        assert_eq!(attached_routes(&compiled, "https"), 1, "a route attaches whether the certificate is there or not");
         assert_eq!(kinds(&compiled, "web", "https"), ["HTTPRoute"]);
         assert_eq!(compiled.routes.certificate(443, Some("any")), None);
         let expected = format!("Gateway default/web: spec.listeners[0].{message}: TLS connections to it fail");
@@ -347,115 +323,6 @@ fn a_gateway_that_checks_certificates_of_clients_is_not_served_without_the_check
 }
 
 #[test]
-fn a_route_that_no_listener_takes_says_why() {
-    let listeners = "{name: http, port: 80, protocol: HTTP, hostname: '*.a.com'}, {name: other, port: 8080, protocol: HTTP, allowedRoutes: {kinds: [{kind: TLSRoute}]}}, {name: broken, port: 53, protocol: UDP}";
-    let of = |parent: &str, hostnames: &str, expected: &str, message: &str| {
-        let yaml = route("r", &format!("parentRefs: [{{name: web{parent}}}], hostnames: [{hostnames}]"));
-        let compiled = compiled(&(CLASS.to_owned() + &gateway("web", listeners) + &yaml));
-        assert_eq!(of_route(&compiled, "r"), [&format!("Accepted=False {expected}"), "ResolvedRefs=True ResolvedRefs"]);
-        let told = told(&compiled).pop().expect("it is told");
-        assert_eq!(told, format!("HTTPRoute default/r: spec.parentRefs[0]: not attached: {message}"));
-    };
-    let web = "Gateway default/web";
-    of(", sectionName: absent", "", "NoMatchingParent", &format!("{web} has no listener absent"));
-    of(", port: 81", "", "NoMatchingParent", &format!("{web} has no listener of port 81"));
-    of(", sectionName: http, port: 8080", "", "NoMatchingParent", &format!("{web} has no listener http of port 8080"));
-    of(
-        ", sectionName: other",
-        "",
-        "NotAllowedByListeners",
-        &format!("no listener of {web} lets HTTPRoutes of default attach"),
-    );
-    of(
-        "",
-        "b.com",
-        "NoMatchingListenerHostname",
-        &format!("no listener of {web} has a hostname that overlaps those of the route"),
-    );
-}
-
-#[test]
-fn a_route_of_another_namespace_attaches_only_where_the_gateway_allows_it() {
-    let yaml = route("r", "parentRefs: [{name: web, namespace: infra}]");
-    let yaml = CLASS.to_owned()
-        + &gateway("web", "{name: http, port: 80, protocol: HTTP}").replace("namespace: default", "namespace: infra")
-        + &yaml;
-    let compiled = compiled(&yaml);
-    assert_eq!(of_route(&compiled, "r")[0], "Accepted=False NotAllowedByListeners");
-    let status = &compiled.statuses.gateways[&("infra".into(), "web".into())];
-    assert_eq!(status.listeners.as_ref().expect("listeners")[0].attached_routes, 0);
-}
-
-#[test]
-fn references_that_lead_nowhere_are_told_and_their_share_is_answered_with_500() {
-    let grant = "---
-apiVersion: gateway.networking.k8s.io/v1beta1
-kind: ReferenceGrant
-metadata: {name: g, namespace: other}
-spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: default}], to: [{group: '', kind: Service, name: granted}]}
-";
-    let cases = [
-        ("{name: absent, port: 80}", "BackendNotFound", ".name: Service default/absent does not exist"),
-        ("{name: v1, port: 81}", "BackendNotFound", ".port: Service default/v1 has no port 81, it has 8080 (http)"),
-        (
-            "{name: v1, kind: Unknown, port: 80}",
-            "InvalidKind",
-            ".kind: a Unknown cannot be a backend, only a Service can",
-        ),
-        (
-            "{name: external, port: 80}",
-            "InvalidKind",
-            ".name: Service default/external is of type ExternalName, which has no endpoints",
-        ),
-        (
-            "{name: sql, port: 80}",
-            "UnsupportedProtocol",
-            ".port: port 80 of Service default/sql has appProtocol mysql, which is not HTTP",
-        ),
-        (
-            "{name: v1, namespace: other, port: 8080}",
-            "RefNotPermitted",
-            ".namespace: no ReferenceGrant in other lets HTTPRoutes of default refer to Service v1",
-        ),
-    ];
-    let more = "---
-apiVersion: v1
-kind: Service
-metadata: {name: external, namespace: default}
-spec: {type: ExternalName, externalName: example.com}
----
-apiVersion: v1
-kind: Service
-metadata: {name: sql, namespace: default}
-spec: {ports: [{port: 80, appProtocol: mysql}]}
-";
-    let all = format!(
-        "{}{grant}{more}{}{}{}",
-        open_gateway(),
-        services(&["v1"]),
-        service("other", "v1"),
-        service("other", "granted")
-    );
-    for (reference, reason, message) in cases {
-        let spec =
-            format!("parentRefs: [{{name: web}}], rules: [{{backendRefs: [{reference}, {{name: v1, port: 8080}}]}}]");
-        let compiled = compiled(&format!("{all}{}", route("r", &spec)));
-        assert_eq!(of_route(&compiled, "r"), ["Accepted=True Accepted", &format!("ResolvedRefs=False {reason}")]);
-        check_compiled(&compiled, &[("http://web/", "500*1 v1:8080*1")]);
-        assert_eq!(
-            told(&compiled),
-            [format!(
-                "HTTPRoute default/r: spec.rules[0].backendRefs[0]{message}: its share of requests is answered with 500"
-            )]
-        );
-    }
-    let granted = "parentRefs: [{name: web}], rules: [{backendRefs: [{name: granted, namespace: other, port: 8080}]}]";
-    let compiled = compiled(&format!("{all}{}", route("r", granted)));
-    assert_eq!(of_route(&compiled, "r")[1], "ResolvedRefs=True ResolvedRefs");
-    check_compiled(&compiled, &[("http://web/", "granted:8080")]);
-}
-
-#[test]
 fn a_grant_holds_for_what_it_names_and_for_nothing_else() {
     let https = "{name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: s1, namespace: other}]}}";
     let resolved = |from: &str, to: &str| {
@@ -477,53 +344,13 @@ fn a_grant_holds_for_what_it_names_and_for_nothing_else() {
 }
 
 #[test]
-fn a_rule_that_is_not_understood_is_answered_with_500_and_the_route_is_partially_invalid() {
-    let rules = "{matches: [{path: {value: /login}}], filters: [{type: ExtensionRef, extensionRef: {group: example.com, kind: Auth, name: a}}], backendRefs: [{name: v1, port: 8080}]}";
-    let good = "{backendRefs: [{name: v1, port: 8080}]}";
-    let partly = route("r", &format!("parentRefs: [{{name: web}}], rules: [{rules}, {good}]"));
-    let partly = compiled(&(open_gateway() + &partly + &services(&["v1"])));
-    check_compiled(&partly, &[("http://web/login/x", "500"), ("http://web/", "v1:8080")]);
-    assert_eq!(
-        of_route(&partly, "r"),
-        ["Accepted=True Accepted", "ResolvedRefs=True ResolvedRefs", "PartiallyInvalid=True UnsupportedValue"]
-    );
-    let parents = &partly.statuses.http_routes[&("default".into(), "r".into())].parents;
-    assert_eq!(parents[0].conditions[2].message, "Dropped Rule 0: filters of type ExtensionRef are not supported");
-    let wholly = route("r", &format!("parentRefs: [{{name: web}}], rules: [{rules}]"));
-    let wholly = compiled(&(open_gateway() + &wholly + &services(&["v1"])));
-    assert_eq!(of_route(&wholly, "r"), ["Accepted=False UnsupportedValue", "ResolvedRefs=True ResolvedRefs"]);
-    assert_eq!(listener_routes(&wholly, "http"), 0);
-    check_compiled(&wholly, &[("http://web/login", "500")]);
-    assert_eq!(
-        told(&wholly),
-        [
-            "HTTPRoute default/r: spec.rules[0].filters[0].type: filters of type ExtensionRef are not supported: requests are answered with 500"
-        ]
-    );
-}
-
-#[test]
-fn a_match_that_is_not_understood_takes_nothing() {
-    let spec = "parentRefs: [{name: web}], rules: [{matches: [{path: {type: RegularExpression, value: '/a('}}, {path: {value: /b}}], backendRefs: [{name: v1, port: 8080}]}, {matches: [{path: {value: /c}}], backendRefs: [{name: v1, port: 8080}]}]";
-    let compiled = compiled(&(open_gateway() + &route("r", spec) + &services(&["v1"])));
-    check_compiled(&compiled, &[("http://web/a", "404"), ("http://web/b", "v1:8080"), ("http://web/c", "v1:8080")]);
-    assert_eq!(of_route(&compiled, "r")[2], "PartiallyInvalid=True UnsupportedValue");
-    assert_eq!(
-        told(&compiled),
-        [
-            "HTTPRoute default/r: spec.rules[0].matches[0].path.value: \"/a(\" is not a regular expression: unclosed group: no request is taken by this match"
-        ]
-    );
-}
-
-#[test]
 fn conditions_keep_their_time_while_they_say_the_same_and_those_of_others_are_kept() {
     let condition = |kind: &str, status: &str| {
         format!(
             "{{type: {kind}, status: '{status}', reason: x, message: '', lastTransitionTime: '2024-01-01T00:00:00Z'}}"
         )
     };
-    let gateway_status = format!(
+    let before = format!(
         "status: {{conditions: [{}, {}, {}], addresses: [{{value: 10.0.0.1}}]}}\n",
         condition("Accepted", "True"),
         condition("Programmed", "False"),
@@ -534,17 +361,14 @@ fn conditions_keep_their_time_while_they_say_the_same_and_those_of_others_are_ke
         condition("Accepted", "True"),
         condition("Accepted", "True")
     );
-    let yaml = open_gateway()
-        + &gateway_status
-        + &route_of("r", "", &[("{method: GET}", "v1")])
-        + &parents
-        + &services(&["v1"]);
+    let yaml =
+        open_gateway() + &before + &route_of("r", "", &[("{method: GET}", "v1")]) + &parents + &services(&["v1"]);
     let mut compiled = compiled(&yaml);
     compiled.statuses.stamp("2025-05-05T00:00:00Z".parse().expect("a time"));
     let times = |conditions: &[Condition]| -> Vec<String> {
         conditions.iter().map(|c| format!("{} {}", c.type_, &c.last_transition_time.0.to_string()[..4])).collect()
     };
-    let web = status(&compiled, "web");
+    let web = gateway_status(&compiled, "web");
     assert_eq!(
         times(web.conditions.as_deref().expect("some")),
         ["Accepted 2024", "Programmed 2025", "example.com/Own 2024"]

@@ -1,8 +1,10 @@
 //! Clusters from YAML, requests from one line, answers in one line.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use policy::cluster::Cluster;
 use policy::objects;
+use policy::objects::gateway_api::{GatewayStatus, ListenerStatus};
 use policy::routes::{self, Compiled, Found, Outcome, PathRewrite, Redirect, Request, RouteOptions, Routes, Target};
 
 /// `yaml` as a cluster. Every object of it has to be valid.
@@ -230,4 +232,29 @@ pub(crate) fn route_of(name: &str, hostnames: &str, rules: &[(&str, &str)]) -> S
         .map(|(matches, service)| format!("{{matches: [{matches}], backendRefs: [{{name: {service}, port: 8080}}]}}"));
     let rules = rules.collect::<Vec<_>>().join(", ");
     route(name, &format!("parentRefs: [{{name: web}}], hostnames: [{hostnames}], rules: [{rules}]"))
+}
+
+/// `type=status reason` of conditions.
+pub(crate) fn conditions(conditions: &[Condition]) -> Vec<String> {
+    conditions
+        .iter()
+        .map(|condition| format!("{}={} {}", condition.type_, condition.status, condition.reason))
+        .collect()
+}
+
+/// Status of Gateway `name` in the namespace `default`.
+pub(crate) fn gateway_status<'a>(compiled: &'a Compiled, name: &str) -> &'a GatewayStatus {
+    &compiled.statuses.gateways[&("default".into(), name.into())]
+}
+
+/// Status of a listener of that Gateway.
+pub(crate) fn listener_status<'a>(compiled: &'a Compiled, gateway: &str, name: &str) -> &'a ListenerStatus {
+    let listeners = gateway_status(compiled, gateway).listeners.as_ref().expect("listeners");
+    listeners.iter().find(|listener| listener.name == name).expect("it is there")
+}
+
+/// Conditions of HTTPRoute `name` in the namespace `default` at its first parent.
+pub(crate) fn of_route(compiled: &Compiled, name: &str) -> Vec<String> {
+    let status = &compiled.statuses.http_routes[&("default".into(), name.into())];
+    conditions(&status.parents[0].conditions)
 }

@@ -115,3 +115,12 @@ fn the_annotation_goes_before_the_field_and_a_difference_is_told() {
         ]
     );
 }
+
+#[test]
+fn a_class_that_asks_for_settings_is_told_that_there_are_none() {
+    let classes = class("ours", OURS, "").replace("}\n", ", parameters: {kind: Config, name: c}}\n");
+    let classes = classes.replace("{name: ours, parameters: {kind: Config, name: c}}", "{name: ours}");
+    let (is_served, told) = served(&(ingress("", "  ingressClassName: ours") + &classes));
+    assert!(is_served);
+    assert_eq!(told, ["IngressClass ours: spec.parameters: podplane has no parameters for IngressClasses"]);
+}

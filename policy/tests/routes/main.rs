@@ -11,3 +11,4 @@ mod ingress_backends;
 mod ingress_class;
 mod ingress_tls;
 mod listeners;
+mod route_status;

@@ -92,6 +92,18 @@ impl DefaultClass {
     }
 }
 
+/// Tells of classes of ours that ask for settings.
+pub(super) fn warn_of_parameters(work: &mut Work<'_>) {
+    for (key, sourced) in &work.cluster.ingress_classes {
+        let class = &sourced.object;
+        let parameters = class.spec.as_ref().and_then(|spec| spec.parameters.as_ref());
+        if parameters.is_some() && has_controller(class, &work.options.controller) {
+            let subject = Subject::new("IngressClass", key, sourced, &class.metadata);
+            work.report.warn(&subject, "spec.parameters", "podplane has no parameters for IngressClasses");
+        }
+    }
+}
+
 fn has_controller(class: &IngressClass, controller: &str) -> bool {
     class.spec.as_ref().and_then(|spec| spec.controller.as_deref()) == Some(controller)
 }

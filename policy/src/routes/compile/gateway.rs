@@ -223,6 +223,9 @@ fn read_listener<'a>(
                 read.unresolved.get_or_insert(fault);
             }
         }
+        if listener.tls.as_ref().is_some_and(|tls| tls.options.as_ref().is_some_and(|options| !options.is_empty())) {
+            work.report.warn(subject, format!("{field}.tls.options"), "podplane has no options for TLS");
+        }
         let references = listener.tls.iter().flat_map(|tls| tls.certificate_refs.iter().flatten());
         if references.count() > 1 {
             let message = "only the first certificate is used";

@@ -12,7 +12,7 @@
 use super::Work;
 use super::assemble::{Placed, RuleId};
 use super::backends::{Part, PortName, Unresolved, annotated_protocol};
-use super::class::{DefaultClass, is_ours};
+use super::class::{DefaultClass, is_ours, warn_of_parameters};
 use super::report::Subject;
 use crate::routes::conditions::Conditions;
 use crate::routes::hosts::{HostPattern, has_one_label_more};
@@ -44,6 +44,7 @@ const HTTPS_PORT: u16 = 443;
 pub(super) fn compile(work: &mut Work<'_>) {
     let cluster = work.cluster;
     let default = DefaultClass::of(&cluster.ingress_classes, &work.options.controller);
+    warn_of_parameters(work);
     for (key, sourced) in &cluster.ingresses {
         let ingress = &*sourced.object;
         let subject = Subject::new("Ingress", key, sourced, &ingress.metadata);
