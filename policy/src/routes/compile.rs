@@ -60,7 +60,7 @@ pub struct Statuses {
     /// Gateways of those classes. Their addresses are those that the object's status has: where the proxy is reached is for the caller
     /// to write there.
     pub gateways: BTreeMap<Key, GatewayStatus>,
-    /// HTTPRoutes that refer to those Gateways. What other controllers say of them is kept.
+    /// HTTPRoutes that refer to those Gateways, or whose status says that they did. What other controllers say of them is kept.
     pub http_routes: BTreeMap<Key, RouteStatus>,
 }
 

@@ -1,6 +1,6 @@
 //! HTTP routes: Kubernetes YAML in, what becomes of requests, what is told and what objects' status says out.
 
-mod bench;
+mod cost;
 mod explain;
 mod gateway_status;
 mod harness;

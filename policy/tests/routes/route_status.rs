@@ -152,3 +152,16 @@ fn a_match_that_is_not_understood_takes_nothing() {
         ]
     );
 }
+
+#[test]
+fn a_route_that_has_left_our_gateways_loses_what_we_said_of_it() {
+    let said = |controller: &str| format!("{{parentRef: {{name: web}}, controllerName: {controller}, conditions: []}}");
+    let status = format!("status: {{parents: [{}, {}]}}\n", said("podplane.io/gateway"), said("example.com/other"));
+    let left = route("r", "parentRefs: [{name: elsewhere}]") + &status;
+    let compiled = compiled(&(open_gateway() + &left + &route("never", "parentRefs: [{name: elsewhere}]")));
+    let statuses = &compiled.statuses.http_routes;
+    assert_eq!(statuses.len(), 1);
+    let parents = &statuses[&("default".into(), "r".into())].parents;
+    let controllers: Vec<&str> = parents.iter().map(|parent| parent.controller_name.as_str()).collect();
+    assert_eq!(controllers, ["example.com/other"]);
+}

@@ -27,10 +27,24 @@ pub(super) fn compile(gateways: &mut BTreeMap<Key, OurGateway<'_>>, work: &mut W
         let route = &*sourced.object;
         let subject = Subject::new(ROUTE_KIND, key, sourced, &route.metadata);
         let attachments = attach(route, &subject, gateways, work);
+        let was_ours = statuses(route).any(|status| status.controller_name == work.options.gateway_controller);
         if !attachments.is_empty() {
             Compiling::new(route, subject, work).compile(attachments, gateways, work);
+        } else if was_ours {
+            let parents = of_others(route, &work.options.gateway_controller);
+            work.statuses.http_routes.insert(key.clone(), RouteStatus { parents });
         }
     }
+}
+
+/// What controllers say of a route.
+fn statuses(route: &HTTPRoute) -> impl Iterator<Item = &RouteParentStatus> {
+    route.status.iter().flat_map(|status| &status.parents)
+}
+
+/// What controllers other than `own` say of a route.
+fn of_others(route: &HTTPRoute, own: &str) -> Vec<RouteParentStatus> {
+    statuses(route).filter(|status| status.controller_name != own).cloned().collect()
 }
 
 /// A parent of a route that is ours: which of its listeners take the route, or why none does.
@@ -160,9 +174,7 @@ impl<'r> Compiling<'r> {
             }
             parents.push(self.status(parent, fault.as_ref(), work));
         }
-        let others = self.route.status.iter().flat_map(|status| &status.parents);
-        let others = others.filter(|parent| parent.controller_name != work.options.gateway_controller);
-        parents.extend(others.cloned());
+        parents.extend(of_others(self.route, &work.options.gateway_controller));
         work.statuses.http_routes.insert(self.subject.key.clone(), RouteStatus { parents });
     }
 
@@ -233,9 +245,8 @@ impl<'r> Compiling<'r> {
             let message = Fault::new("UnsupportedValue", dropped.join("; "));
             conditions.push(alarm("PartiallyInvalid", &message, generation));
         }
-        let before = self.route.status.iter().flat_map(|status| &status.parents);
-        let before = before.filter(|before| before.controller_name == controller_name);
-        let before = before.clone().find(|before| before.parent_ref == *parent);
+        let mut before = statuses(self.route).filter(|before| before.controller_name == controller_name);
+        let before = before.find(|before| before.parent_ref == *parent);
         let before = before.map(|before| before.conditions.as_slice()).unwrap_or_default();
         RouteParentStatus {
             parent_ref: parent.clone(),
