@@ -258,19 +258,31 @@ impl Records<'_> {
         let Some(name) = service_name(&service.key, self.start.zone) else { return };
         match &service.stands {
             Stands::ClusterIps { ports, .. } => {
-                let ports = ports.iter().filter(|port| is_asked(port, asked));
+                let asked = || ports.iter().filter(|port| is_asked(port, asked));
+                // Without name and protocol, ports of one number are one record.
+                let is_told = |at, number| asked().take(at).any(|before| before.number == number);
+                let ports = asked().enumerate().filter(|(at, port)| !is_told(*at, port.number));
                 let weight = weight(ports.clone().count());
-                for port in ports {
+                for (_, port) in ports {
                     let data = Srv::new(SRV_PRIORITY, weight, port.number, &name);
                     answer.push((owner, Class::IN, self.config.ttl_s, data));
                 }
             }
             Stands::Headless { ports } => {
-                let ports = ports.iter().filter(|ports| is_asked(&ports.port, asked));
-                let weight = weight(ports.clone().map(|ports| ports.hosts.len()).sum());
-                for PortHosts { port, hosts } in ports {
+                let asked = || ports.iter().filter(|ports| is_asked(&ports.port, asked));
+                let is_told = |at, number, host| {
+                    let mut alike = asked().take(at).filter(|before| before.port.number == number);
+                    alike.any(|before| before.hosts.binary_search(host).is_ok())
+                };
+                let ports = asked().enumerate();
+                let untold = |(at, ports): (usize, &PortHosts)| {
+                    ports.hosts.iter().filter(|host| !is_told(at, ports.port.number, host)).count()
+                };
+                let weight = weight(ports.clone().map(untold).sum());
+                for (at, PortHosts { port, hosts }) in ports {
                     let first = rotation.next(hosts.len());
-                    for host in hosts[first..].iter().chain(&hosts[..first]) {
+                    let rotated = hosts[first..].iter().chain(&hosts[..first]);
+                    for host in rotated.filter(|host| !is_told(at, port.number, host)) {
                         let label = HostLabel::new(host);
                         let Some(target) = label.below(&name) else { continue };
                         let data = Srv::new(SRV_PRIORITY, weight, port.number, target);
