@@ -1,6 +1,7 @@
 //! What holds for any input, as functions that property tests and fuzz targets share. A violation is a panic.
 
 pub use crate::dns::forward::invariants::upstream_answer as dns_upstream_answer;
+pub use crate::dns::invariants::query as dns_query;
 
 use crate::http::proxy_protocol::{self, Parsed};
 

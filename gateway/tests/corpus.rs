@@ -20,3 +20,8 @@ fn replay(name: &str, files_min: usize, invariant: fn(&[u8])) {
 fn the_corpus_of_proxy_protocol_holds() {
     replay("proxy_protocol", 7, gateway::invariants::proxy_protocol);
 }
+
+#[test]
+fn the_corpus_of_dns_query_holds() {
+    replay("dns_query", 14, gateway::invariants::dns_query);
+}

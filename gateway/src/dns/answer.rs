@@ -106,6 +106,11 @@ impl<'a> Answer<'a> {
 
     /// Ends an answer of `rcode`; with `soa`, how long it may be kept.
     pub(super) fn finish_without(mut self, rcode: OptRcode, soa: Option<Start<'_>>) {
+        if rcode == OptRcode::SERVFAIL {
+            // Aliases that lead nowhere are nothing to remember.
+            self.builder.rewind();
+            self.is_truncated = false;
+        }
         let header = self.builder.header_mut();
         header.set_rcode(rcode.rcode());
         header.set_tc(self.is_truncated);

@@ -7,6 +7,7 @@ mod answer;
 mod config;
 mod counters;
 pub mod forward;
+pub(crate) mod invariants;
 mod query;
 mod records;
 mod responder;

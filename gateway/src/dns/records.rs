@@ -260,7 +260,7 @@ impl Records<'_> {
             Stands::ClusterIps { ports, .. } => {
                 let asked = || ports.iter().filter(|port| is_asked(port, asked));
                 // Without name and protocol, ports of one number are one record.
-                let is_told = |at, number| asked().take(at).any(|before| before.number == number);
+                let is_told = |at: usize, number: u16| asked().take(at).any(|before| before.number == number);
                 let ports = asked().enumerate().filter(|(at, port)| !is_told(*at, port.number));
                 let weight = weight(ports.clone().count());
                 for (_, port) in ports {
@@ -270,7 +270,7 @@ impl Records<'_> {
             }
             Stands::Headless { ports } => {
                 let asked = || ports.iter().filter(|ports| is_asked(&ports.port, asked));
-                let is_told = |at, number, host| {
+                let is_told = |at: usize, number: u16, host: &Host| {
                     let mut alike = asked().take(at).filter(|before| before.port.number == number);
                     alike.any(|before| before.hosts.binary_search(host).is_ok())
                 };

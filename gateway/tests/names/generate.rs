@@ -59,7 +59,7 @@ fn service() -> impl Strategy<Value = Service> {
         "gone.cluster.local",
         "192.0.2.1",
     ];
-    (0..8u8, ports(), any::<bool>(), prop::sample::select(targets.to_vec()))
+    (0..9u8, ports(), any::<bool>(), prop::sample::select(targets.to_vec()))
         .prop_map(|(kind, ports, publishes_unready, target)| Service { kind, ports, publishes_unready, target })
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     let pod = (prop::sample::select(&NAMESPACES[..]), 1..6u8, prop::bool::weighted(0.2));
     (
         prop::sample::subsequence(&NAMESPACES[..], 0..3),
-        prop::collection::btree_map(key(), service(), 0..6),
+        prop::collection::btree_map(key(), service(), 1..8),
         prop::collection::vec(slice, 0..8),
         prop::collection::vec(pod, 0..3),
     )

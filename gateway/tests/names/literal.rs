@@ -101,11 +101,14 @@ impl Literal {
         for namespace in of_kind("Namespace") {
             literal.namespaces.insert(text(&namespace["metadata"]["name"]));
         }
-        for pod in of_kind("Pod").filter(|pod| pod["status"]["phase"] != "Failed") {
+        for pod in of_kind("Pod") {
             let namespace = text(&pod["metadata"]["namespace"]);
-            literal.namespaces.insert(namespace.clone());
             let address = text(&pod["status"]["podIP"]).parse().expect("an address");
-            literal.pods.iter_mut().for_each(|pods| pods.push((namespace.clone(), address)));
+            // What has ended has no address any more.
+            if pod["status"]["phase"] != "Failed" {
+                literal.pods.iter_mut().for_each(|pods| pods.push((namespace.clone(), address)));
+            }
+            literal.namespaces.insert(namespace);
         }
         for service in of_kind("Service") {
             literal.namespaces.insert(text(&service["metadata"]["namespace"]));

@@ -202,7 +202,7 @@ fn d07_section_2_5_an_external_name_is_an_alias_whose_target_an_upstream_knows()
 
     responder.respond(Some(&tables), Transport::Udp, &query, &mut answer);
     responder.complete(Transport::Udp, &query, &mut answer, None);
-    assert_eq!((read(&answer).rcode, read(&answer).answers), (Rcode::SERVFAIL, vec![alias.to_owned()]));
+    assert_eq!((read(&answer).rcode, read(&answer).answers.len()), (Rcode::SERVFAIL, 0));
 }
 
 #[test]
