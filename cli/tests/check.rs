@@ -158,6 +158,48 @@ spec:
 }
 
 #[test]
+fn doors_that_cannot_be_opened_are_refused_by_field() {
+    let manifests = "
+apiVersion: v1
+kind: Secret
+metadata: {name: shop-tls, namespace: shop}
+type: kubernetes.io/tls
+stringData: {tls.crt: chain}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop, namespace: shop}
+spec:
+  tls: [{hosts: [shop.example], secretName: shop-tls}]
+  rules:
+  - host: 192.0.2.1
+    http:
+      paths:
+      - {path: /api, pathType: Prefix, backend: {service: {name: backend, port: {name: http}}}}
+      - {path: /a//b, pathType: Exact, backend: {service: {name: backend}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop, namespace: shop}
+spec: {rules: [{backendRefs: [{name: backend, weight: -1}], timeouts: {request: 10 s}}]}
+";
+    let (code, findings) = check(manifests);
+    assert_eq!(code, Some(1), "{findings:#}");
+    let problems = findings["problems"].as_array().expect("problems").iter();
+    let told: Vec<String> = problems.map(|problem| format!("{} {}", problem["kind"], problem["field"])).collect();
+    let expected = [
+        "\"Secret\" \"data[tls.key]\"",
+        "\"Ingress\" \"spec.rules[0].host\"",
+        "\"Ingress\" \"spec.rules[0].http.paths[1].path\"",
+        "\"Ingress\" \"spec.rules[0].http.paths[1].backend.service.port\"",
+        "\"HTTPRoute\" \"spec.rules[0].backendRefs[0].port\"",
+        "\"HTTPRoute\" \"spec.rules[0].backendRefs[0].weight\"",
+        "\"HTTPRoute\" \"spec.rules[0].timeouts.request\"",
+    ];
+    assert_eq!(told, expected, "{findings:#}");
+}
+
+#[test]
 fn a_field_of_the_wrong_type_is_refused_by_field() {
     let refused = problem(&POD.replace("name: main", "name: main, ports: [{containerPort: many}]"), "refused");
     assert_eq!(refused["field"], "spec.containers[0].ports[0].containerPort", "{refused:#}");
