@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod certificates;
 mod commands;
 #[allow(dead_code)]
 mod follow;

@@ -128,6 +128,11 @@ pub(crate) fn report(failure: &Failure) {
     let _ = writeln!(err, "{label} {failure}");
 }
 
+/// A number with the word for it.
+pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Writes a warning to standard error.
 pub(crate) fn warn(text: &str) {
     let mut err = io::stderr().lock();

@@ -68,8 +68,9 @@ fn the_version_is_printed() {
 fn help_has_examples() {
     let lab = "up apply delete status list exec probe matrix capture logs down bench";
     let lab = lab.split(' ').map(|command| vec!["lab", command]);
-    let others = ["check", "completions", "explain", "node", "status", "ports", "services", "flows", "drops"]
-        .map(|command| vec![command]);
+    let others =
+        ["check", "completions", "explain", "ingress", "node", "status", "ports", "services", "flows", "drops"]
+            .map(|command| vec![command]);
     for args in
         lab.chain(others).chain([vec![], vec!["policy", "matrix"], vec!["policy", "diff"], vec!["policy", "lint"]])
     {

@@ -1,10 +1,13 @@
 //! `podplane check`: validates manifests and says each problem by file, object and field.
 
-use crate::intent;
+use crate::certificates;
+use crate::intent::{self, Intent};
 use crate::manifests::ManifestArgs;
 use crate::output::{self, Answer, Context, Failure};
 use clap::Args;
+use policy::cluster::Cluster;
 use policy::objects::{Kind, Problem, Severity};
+use policy::routes::{RouteOptions, compile_checked};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -91,7 +94,12 @@ fn title(severity: Severity) -> &'static str {
 
 /// Validates the manifests.
 pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Answer, Failure> {
-    let intent = intent::load(&args.manifests.paths)?;
+    let mut intent = intent::load(&args.manifests.paths)?;
+    for problem in problems_of_routes(&intent) {
+        if !intent.problems.contains(&problem) {
+            intent.problems.push(problem);
+        }
+    }
     let problems = intent.problems.iter().map(Finding::new).collect();
     context.show(&Findings { files: intent.files, objects: intent.objects, problems }, text)?;
     match intent.problems.iter().map(|problem| problem.severity).max() {
@@ -101,6 +109,14 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Answer, Failure>
         Some(Severity::Refused) => Ok(Answer::No),
         _ => Ok(Answer::Yes),
     }
+}
+
+/// What is wrong with certificates and with what `podplane ingress` would serve by its defaults.
+fn problems_of_routes(intent: &Intent) -> Vec<Problem> {
+    let (cluster, _) = Cluster::from_objects(intent.filled.iter().cloned());
+    let mut problems = certificates::problems(&cluster);
+    problems.extend(compile_checked(&cluster, &RouteOptions::default(), &certificates::check).problems);
+    problems
 }
 
 fn text(findings: &Findings<'_>) -> String {

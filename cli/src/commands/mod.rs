@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod completions;
 mod explain;
+mod ingress;
 mod lab;
 mod node;
 mod policy;
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Explain(explain::ExplainArgs),
     /// Validate manifests: each problem by file, object and field
     Check(check::CheckArgs),
+    /// Run the Ingress and Gateway proxy on manifests
+    Ingress(ingress::IngressArgs),
     /// Run the node process on a cluster directory
     Node(node::NodeArgs),
     #[command(flatten)]
@@ -44,6 +47,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Answer, Failure
         Command::Policy(command) => policy::run(command, context),
         Command::Explain(args) => explain::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Ingress(args) => ingress::run(args, context),
         Command::Node(args) => node::run(args, context),
         Command::Query(command) => node::query(command, context),
         Command::Completions(args) => completions::run(args),

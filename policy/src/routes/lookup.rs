@@ -136,6 +136,11 @@ impl Routes {
         self.port(port)?.tls(without_final_dot(sni.unwrap_or_default())).1
     }
 
+    /// All rules. Redirects that an object does not write, such as to HTTPS, are among them.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// What is served on `port`.
     pub fn port(&self, port: u16) -> Option<&PortRoutes> {
         let found = self.ports.binary_search_by_key(&port, |routes| routes.port);

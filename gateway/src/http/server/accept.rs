@@ -6,6 +6,7 @@ use super::admission::{Admitted, Permit};
 use crate::http::proxy_protocol::{self, ReceiveError};
 use crate::http::tls::{self, HandshakeError};
 use crate::http::{ConnectionInfo, Worker, serve_connection};
+use nix::errno::Errno;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -61,7 +62,8 @@ pub(super) async fn accept(door: Rc<Door>, port: u16, listener: TcpListener, mut
 
 /// Whether the process or the machine has run out of something: EMFILE, ENFILE, ENOBUFS, ENOMEM.
 fn is_exhausted(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+    let exhausted = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    error.raw_os_error().is_some_and(|number| exhausted.contains(&Errno::from_raw(number)))
 }
 
 fn admit(door: &Rc<Door>, port: u16, stream: TcpStream, peer: SocketAddr) {

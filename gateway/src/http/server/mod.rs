@@ -18,6 +18,7 @@
 mod accept;
 mod admission;
 mod counters;
+mod health;
 mod ports;
 mod sockets;
 mod thread;
@@ -26,12 +27,13 @@ use super::tls::{CertificateFault, CertificateProblem, TlsMaker, TlsTable};
 use super::{Config, Proxy};
 use admission::Admission;
 use counters::DoorCounters;
+pub use health::HealthServer;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use policy::routes::{Certificate, Routes};
 use ports::{PortChange, Ports};
-use rustls::pki_types::UnixTime;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 use thread::{Command, Thread};
 
@@ -131,6 +133,13 @@ impl Shared {
     fn tls(&self) -> Arc<TlsTable> {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        let mut counts = self.counters.list();
+        counts.push(("open_connections", self.admission.total() as u64));
+        counts.extend(self.proxy.counts().list());
+        counts
+    }
 }
 
 /// A running proxy.
@@ -148,8 +157,9 @@ impl HttpServer {
         config.workers = config.workers.max(1);
         let ports = Ports::bind(config.http, config.https, config.workers);
         let ports = ports.map_err(|(address, error)| StartError::Bind(address, error))?;
+        raise_descriptors_max();
         let mut tls = TlsMaker::new().map_err(StartError::Tls)?;
-        let (table, _) = tls.table(Arc::default(), UnixTime::now());
+        let (table, _) = tls.table(Arc::default(), SystemTime::now());
         let shared = Arc::new(Shared {
             proxy: Proxy::new(config.proxy.clone()),
             tls: RwLock::new(Arc::new(table)),
@@ -175,7 +185,7 @@ impl HttpServer {
     /// Whether `certificate` can be served, or why not; for the compiler of routes. What is found out is kept for the routes
     /// that come of it.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), String> {
-        match self.tls.fault(certificate, UnixTime::now()) {
+        match self.tls.fault(certificate, SystemTime::now()) {
             Some(CertificateFault::Unusable(error)) => Err(format!("{}: {error}", error.field())),
             Some(CertificateFault::Doubtful(_)) | None => Ok(()),
         }
@@ -184,7 +194,7 @@ impl HttpServer {
     /// Puts `routes` in force: their certificates for handshakes that begin after this, their rules for requests, their ports.
     /// Connections under way go on. What of them cannot be served is in [`HttpServer::problems`].
     pub fn set_routes(&mut self, routes: Arc<Routes>) {
-        let (table, certificates) = self.tls.table(routes.clone(), UnixTime::now());
+        let (table, certificates) = self.tls.table(routes.clone(), SystemTime::now());
         self.certificates = certificates;
         *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
         let changes = self.ports.follow(&routes);
@@ -220,10 +230,12 @@ impl HttpServer {
 
     /// Name and value of every counter.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let mut counts = self.shared.counters.list();
-        counts.push(("open_connections", self.shared.admission.total() as u64));
-        counts.extend(self.shared.proxy.counts().list());
-        counts
+        self.shared.counts()
+    }
+
+    /// Answers on `address` how this server is.
+    pub fn serve_health(&self, address: SocketAddr) -> Result<HealthServer, StartError> {
+        HealthServer::start(address, &self.shared)
     }
 
     /// Ends the server: ports close, requests under way are answered, and what is still open after `grace` is cut. Returns at
@@ -231,6 +243,14 @@ impl HttpServer {
     pub fn stop(self, grace: Duration) -> Stopping {
         self.threads.iter().for_each(|thread| thread.tell(Command::Drain { grace }));
         Stopping { threads: self.threads }
+    }
+}
+
+/// Lets the process have as many descriptors as its hard limit allows. The soft one is often 1024, for programs that use
+/// select(2). If it stays, there are fewer connections: accepting rests when descriptors run out.
+fn raise_descriptors_max() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError as Unverified, RootCertStore};
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Certificates of a chain that are sent; longer ones are a mistake, and each handshake would pay for it.
 const CHAIN_MAX: usize = 16;
@@ -109,7 +110,7 @@ impl fmt::Display for CertificateWarning {
 pub fn check_certificate(
     chain_pem: &[u8],
     key_pem: &[u8],
-    now: UnixTime,
+    now: SystemTime,
 ) -> Result<CheckedCertificate, CertificateError> {
     let chain = read_chain(chain_pem)?;
     let leaf =
@@ -146,7 +147,8 @@ fn holds(text: &[u8], words: &[u8]) -> bool {
 }
 
 /// Dates are the first thing that verification looks at, so it is asked to verify against no issuer at all.
-fn out_of_date(leaf: &ParsedCertificate<'_>, now: UnixTime) -> Option<CertificateWarning> {
+fn out_of_date(leaf: &ParsedCertificate<'_>, now: SystemTime) -> Option<CertificateWarning> {
+    let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
     match verify_server_cert_signed_by_trust_anchor(leaf, &RootCertStore::empty(), &[], now, algorithms) {
         Err(rustls::Error::InvalidCertificate(Unverified::ExpiredContext { not_after, .. })) => {

@@ -8,7 +8,6 @@ use super::certificate::{CertificateError, CertificateWarning, check_certificate
 use policy::objects::ObjectRef;
 use policy::routes::{Certificate, Routes};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::UnixTime;
 use rustls::server::ProducesTickets;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, version};
@@ -17,6 +16,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What ALPN settles on, the first choice first (RFC 7301).
 const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -78,12 +78,12 @@ impl TlsMaker {
     }
 
     /// What is wrong with `certificate`. The next table has use of what was found out.
-    pub(crate) fn fault(&self, certificate: &Certificate, now: UnixTime) -> Option<CertificateFault> {
+    pub(crate) fn fault(&self, certificate: &Certificate, now: SystemTime) -> Option<CertificateFault> {
         self.know(certificate, now).1
     }
 
     /// The table of `routes`, and what is wrong with their certificates.
-    pub(crate) fn table(&mut self, routes: Arc<Routes>, now: UnixTime) -> (TlsTable, Vec<CertificateProblem>) {
+    pub(crate) fn table(&mut self, routes: Arc<Routes>, now: SystemTime) -> (TlsTable, Vec<CertificateProblem>) {
         let mut configs = Vec::with_capacity(routes.certificates.len());
         let mut problems = Vec::new();
         for certificate in &routes.certificates {
@@ -95,7 +95,11 @@ impl TlsMaker {
         (TlsTable { routes, configs }, problems)
     }
 
-    fn know(&self, certificate: &Certificate, now: UnixTime) -> (Option<Arc<ServerConfig>>, Option<CertificateFault>) {
+    fn know(
+        &self,
+        certificate: &Certificate,
+        now: SystemTime,
+    ) -> (Option<Arc<ServerConfig>>, Option<CertificateFault>) {
         let mut known = self.known.borrow_mut();
         let entry = match known.entry(certificate.secret.clone()) {
             Entry::Occupied(entry) if entry.get().certificate == *certificate => entry.into_mut(),
@@ -105,7 +109,7 @@ impl TlsMaker {
         (entry.config.clone(), entry.fault.clone())
     }
 
-    fn look_at(&self, certificate: &Certificate, now: UnixTime) -> Known {
+    fn look_at(&self, certificate: &Certificate, now: SystemTime) -> Known {
         let (config, fault) = match check_certificate(&certificate.chain_pem, &certificate.key_pem, now) {
             Ok(checked) => (Some(self.config(&checked.key)), checked.warning.map(CertificateFault::Doubtful)),
             Err(error) => (None, Some(CertificateFault::Unusable(error))),

@@ -2,8 +2,12 @@ use super::*;
 use crate::http::tls::testing::{Key, openssl, self_signed};
 
 /// 2030-01-01, within the days of every certificate of these tests that is not about its days.
-fn now() -> UnixTime {
-    UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_893_456_000))
+fn now() -> SystemTime {
+    at(1_893_456_000)
+}
+
+fn at(second: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second)
 }
 
 fn check(chain: &str, key: &str) -> Result<CheckedCertificate, CertificateError> {
@@ -104,8 +108,7 @@ fn a_broken_key_is_named() {
 fn a_certificate_out_of_date_is_served_with_a_warning() {
     let pair = self_signed("shop.example", Key::EcP256);
     let at = |second| {
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(second));
-        check_certificate(pair.chain.as_bytes(), pair.key.as_bytes(), now).expect("it is served").warning
+        check_certificate(pair.chain.as_bytes(), pair.key.as_bytes(), at(second)).expect("it is served").warning
     };
     let expired = at(32_503_680_000).expect("the year 3000 is too late").to_string();
     assert!(expired.starts_with("has expired at 21") && expired.ends_with("; it is served all the same"), "{expired}");
