@@ -1,8 +1,8 @@
 //! Header fields on their way through: which end here (RFC 9110 7.6.1), what is said of the client, what rules change.
 
 use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
+    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use policy::routes::HeaderChanges;
 use std::net::IpAddr;
@@ -33,14 +33,33 @@ pub(super) fn may_trail(name: &HeaderName) -> bool {
     !is_hop_by_hop(name) && !matches!(*name, CONTENT_LENGTH | HOST | TRAILER | CONTENT_ENCODING | CONTENT_TYPE)
 }
 
-/// Takes out of a request what ends here: hop-by-hop fields, those that Connection names, and Expect, which this proxy answers
-/// itself. `TE: trailers` stays for backends that want it said (gRPC).
+/// Fields that the proxy sets itself. What a client calls almost so, with an underscore for a hyphen, is the same name to a
+/// backend that turns fields into variables (RFC 3875 4.1.18), so it does not get there.
+const OWN: [&str; 8] = [
+    "content-length",
+    "transfer-encoding",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+];
+
+fn is_almost_own(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let is_same = |own: &&str| own.bytes().eq(name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte }));
+    name.contains('_') && OWN.iter().any(|own| is_same(own))
+}
+
+/// Takes out of a request what ends here: hop-by-hop fields, those that Connection names, those that are almost the proxy's own,
+/// and Expect, which this proxy answers itself. `TE: trailers` stays for backends that want it said (gRPC).
 pub(super) fn strip_request(headers: &mut HeaderMap) {
     let wants_trailers = headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
     strip_nominated(headers);
     let ending: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop_by_hop(name) || **name == EXPECT || **name == HTTP2_SETTINGS)
+        .filter(|name| is_hop_by_hop(name) || **name == EXPECT || **name == HTTP2_SETTINGS || is_almost_own(name))
         .cloned()
         .collect();
     for name in ending {
@@ -128,6 +147,7 @@ impl Client {
             headers.entry(X_FORWARDED_HOST).or_insert(authority);
             headers.entry(X_FORWARDED_PORT).or_insert_with(|| self.port.clone());
         } else {
+            headers.remove(FORWARDED);
             headers.insert(X_FORWARDED_FOR, self.address.clone());
             headers.insert(X_REAL_IP, self.address.clone());
             headers.insert(X_FORWARDED_PROTO, self.scheme.clone());
@@ -213,6 +233,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_almost_a_field_of_the_proxys_own_ends_here() {
+        check(
+            &[("x_forwarded_for", "1"), ("content_length", "5"), ("x-forwarded_proto", "https"), ("my_field", "a")],
+            &[("my_field", "a")],
+        );
+    }
+
+    #[test]
     fn te_trailers_goes_on_and_connection_cannot_take_the_host_away() {
         check(
             &[
@@ -243,7 +271,6 @@ mod tests {
                 ("forwarded", "for=x"),
             ],
             &[
-                ("forwarded", "for=x"),
                 ("x-forwarded-for", "192.0.2.1"),
                 ("x-forwarded-host", "a:443"),
                 ("x-forwarded-port", "443"),
