@@ -2,7 +2,8 @@
 //! TLS, and handed to the engine.
 
 use super::Shared;
-use super::admission::{Admitted, Permit};
+use super::admission::Permit;
+use super::stream::Admitted;
 use crate::http::proxy_protocol::{self, ReceiveError};
 use crate::http::tls::{self, HandshakeError};
 use crate::http::{ConnectionInfo, Worker, serve_connection};

@@ -1,17 +1,12 @@
 //! How many connections there are, in all and for each client, and whether one more is let in.
 //!
-//! A [`Permit`] is one connection. It lives inside of the connection's stream ([`Admitted`]), so it is returned when the last
-//! owner of the stream drops it, whatever became of the connection in between (a WebSocket tunnel, say).
+//! A [`Permit`] is one connection. It lives inside of the connection's stream ([`Admitted`](super::stream::Admitted)), so it is
+//! returned when the last owner of the stream drops it, whatever became of the connection in between (a WebSocket tunnel, say).
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Who counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that a network gives to one site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,55 +95,6 @@ impl Drop for Permit {
         }
         self.admission.total.fetch_sub(1, Ordering::Relaxed);
         self.own.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A stream with its permit.
-#[derive(Debug)]
-pub(super) struct Admitted {
-    stream: TcpStream,
-    _permit: Permit,
-}
-
-impl Admitted {
-    pub(super) fn new(stream: TcpStream, permit: Permit) -> Admitted {
-        Admitted { stream, _permit: permit }
-    }
-}
-
-impl AsyncRead for Admitted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Admitted {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -21,6 +21,7 @@ mod counters;
 mod health;
 mod ports;
 mod sockets;
+mod stream;
 mod thread;
 
 use super::tls::{CertificateFault, CertificateProblem, TlsMaker, TlsTable};
