@@ -9,11 +9,13 @@
 //! ([`shards`]).
 
 mod dashed;
+mod explain;
 mod find;
 mod service;
 mod shards;
 
 pub use dashed::{Dashed, parse_dashed};
+pub use explain::{Explained, explain};
 pub use find::{Found, Missing, PodRecords, find};
 pub use service::{Endpoints, Host, HostAddresses, NamedPort, PortHosts, ServiceKey, ServiceNames, Stands};
 

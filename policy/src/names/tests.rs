@@ -128,3 +128,71 @@ fn the_same_again_is_no_change() {
     names.replace(&key, web());
     assert_eq!(names.unshared(&before), 0);
 }
+
+#[test]
+fn a_name_is_explained_by_what_gave_its_addresses_or_by_what_is_missing() {
+    let alias = |name: &str, target: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{type: ExternalName, externalName: {target}}}}}\n"
+        )
+    };
+    let more = "---\n{apiVersion: v1, kind: Service, metadata: {name: api}, spec: {clusterIP: 10.96.0.1, ports: [{port: 80, name: http}]}}\n---\n{apiVersion: v1, kind: \
+                Service, metadata: {name: idle}, spec: {clusterIP: None}}\n---\n{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: []}, status: \
+                {podIP: 10.0.0.9}}\n";
+    let yaml = [
+        WEB.to_owned(),
+        more.to_owned(),
+        alias("out", "www.example.com"),
+        alias("in", "api.default.svc.cluster.local"),
+        alias("round", "round.default.svc.cluster.local"),
+    ];
+    let tables = tables(&yaml.concat());
+    let explained =
+        |name: &str| explain(&tables, &format!("{name}cluster.local"), "cluster.local.", PodRecords::Verified);
+    let found = |addresses: &[&str], why: &str| {
+        let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        Explained::Addresses(addresses, why.to_owned())
+    };
+    assert_eq!(explained("Api.default.svc."), found(&["10.96.0.1"], "Service default/api"));
+    assert_eq!(
+        explained("web.default.svc."),
+        found(&["10.0.0.1", "10.0.0.2", "10.0.0.3"], "the ready endpoints of the headless Service default/web")
+    );
+    assert_eq!(explained("pet.web.default.svc."), found(&["10.0.0.2"], "endpoint pet of Service default/web"));
+    assert_eq!(explained("10-0-0-9.default.pod."), found(&["10.0.0.9"], "the address of Pod default/p"));
+    assert_eq!(
+        explained("in.default.svc."),
+        found(
+            &["10.96.0.1"],
+            "Service default/in is an ExternalName for api.default.svc.cluster.local; Service default/api"
+        )
+    );
+    let elsewhere = Explained::Elsewhere(
+        "www.example.com".into(),
+        "Service default/out is an ExternalName for www.example.com; ".into(),
+    );
+    assert_eq!(explained("out.default.svc."), elsewhere);
+    assert_eq!(
+        explain(&tables, "notcluster.local", "cluster.local", PodRecords::Verified),
+        Explained::Elsewhere("notcluster.local".into(), String::new())
+    );
+    let no_name = |why: &str| Explained::NoName(why.to_owned());
+    assert_eq!(
+        explained("gone.default.svc."),
+        no_name("there is no Service default/gone; namespace default has api, idle, in, out, round, web")
+    );
+    assert_eq!(explained("api.gone.svc."), no_name("there is no namespace gone"));
+    assert_eq!(explained("idle.default.svc."), no_name("the headless Service default/idle has no ready endpoint"));
+    assert_eq!(explained("x.web.default.svc."), no_name("Service default/web has no ready endpoint called x"));
+    assert_eq!(
+        explained("10-0-0-8.default.pod."),
+        no_name("no pod of namespace default has the address that 10-0-0-8 spells")
+    );
+    let no_address = |name: &str| matches!(explained(name), Explained::NoAddress(_));
+    assert!(
+        no_address("")
+            && no_address("default.svc.")
+            && no_address("_http._tcp.api.default.svc.")
+            && no_address("round.default.svc.")
+    );
+}
