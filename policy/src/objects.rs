@@ -50,15 +50,28 @@ pub struct Parsed {
     pub problems: Vec<Problem>,
 }
 
+/// What is let through that the API server would refuse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leniency {
+    /// Endpoints of EndpointSlices at loopback addresses. What runs beside its backends on one machine, without a cluster, reaches them
+    /// there; a node would send such packets nowhere.
+    pub loopback_endpoints: bool,
+}
+
 /// Reads every object of `text`. `source_name` is a file name or the like; it appears in problems and in
 /// [`Source::file`].
 pub fn parse(source_name: &str, text: &str) -> Parsed {
+    parse_with(source_name, text, Leniency::default())
+}
+
+/// The same, not as strict as the API server.
+pub fn parse_with(source_name: &str, text: &str, leniency: Leniency) -> Parsed {
     let file: Arc<str> = source_name.into();
     let mut parsed = Parsed::default();
     for document in document::split(text) {
         let source = Source { file: file.clone(), document: document.index };
         match document.content {
-            Ok(value) => decode::decode(&source, value, &mut parsed),
+            Ok(value) => decode::decode(&source, value, leniency, &mut parsed),
             Err(error) => parsed.problems.push(Problem::syntax(&source, error)),
         }
     }

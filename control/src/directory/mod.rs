@@ -26,7 +26,7 @@ pub use write::{Written, write};
 
 use crate::hash::fnv1a;
 use policy::cluster::FileChange;
-use policy::objects::Problem;
+use policy::objects::{Leniency, Problem};
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -106,7 +106,7 @@ impl Directory {
     /// Opens `root`, which need not exist yet. Nothing is read until [`Directory::refresh`].
     pub fn open(root: &Path) -> io::Result<Directory> {
         let root = std::path::absolute(root)?;
-        Ok(Directory { watched: Watched::open(&root, &root)?, generation: 0 })
+        Ok(Directory { watched: Watched::open(&root, &root, Leniency::default())?, generation: 0 })
     }
 
     /// Looks at what may have changed; a generation if something is other than at the last look. The first look always

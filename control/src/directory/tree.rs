@@ -8,7 +8,7 @@ use super::watch::{Seen, Watcher};
 use super::{Digest, file_digest};
 use crate::hash::fnv1a;
 use policy::cluster::{Definition, FileChange};
-use policy::objects::{self, Object, ObjectRef, Parsed, Problem, Severity, Sourced};
+use policy::objects::{self, Leniency, Object, ObjectRef, Parsed, Problem, Severity, Sourced};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
@@ -101,6 +101,7 @@ struct File {
 pub(super) struct Tree {
     /// What the root is called in the names of files.
     shown: PathBuf,
+    leniency: Leniency,
     files: BTreeMap<PathBuf, File>,
     digest: Digest,
     /// Files to read again at the next look.
@@ -115,8 +116,8 @@ pub(super) struct Tree {
 
 impl Tree {
     /// No files yet; their names will begin with `shown` in place of the root.
-    pub(super) fn new(shown: &Path) -> Tree {
-        Tree { shown: shown.to_owned(), ..Tree::default() }
+    pub(super) fn new(shown: &Path, leniency: Leniency) -> Tree {
+        Tree { shown: shown.to_owned(), leniency, ..Tree::default() }
     }
 
     /// Whether a file was read, ever.
@@ -228,7 +229,7 @@ impl Tree {
         }
         file.readable = text.is_ok();
         let name = look.names.of(path);
-        let (objects, problems) = parse(&name, text, &file.names);
+        let (objects, problems) = parse(&name, text, self.leniency, &file.names);
         look.changed |= is_new || digest != file.digest || problems != file.problems;
         if let Some(objects) = objects {
             file.names = objects.iter().map(name_of).collect();
@@ -303,13 +304,18 @@ fn read(path: &Path, size: u64) -> io::Result<String> {
 
 /// The objects and problems of a file of whose objects those with the names `last` are in force; no objects if all of them
 /// stay.
-fn parse(name: &str, text: io::Result<String>, last: &[u128]) -> (Option<Vec<Entry>>, Vec<Problem>) {
+fn parse(
+    name: &str,
+    text: io::Result<String>,
+    leniency: Leniency,
+    last: &[u128],
+) -> (Option<Vec<Entry>>, Vec<Problem>) {
     let kept = if last.is_empty() { "" } else { "; its last good content stays in force" };
     let text = match text {
         Ok(text) => text,
         Err(error) => return (None, vec![Problem::unreadable(name, format!("{error}{kept}"))]),
     };
-    let Parsed { objects, mut problems } = objects::parse(name, &text);
+    let Parsed { objects, mut problems } = objects::parse_with(name, &text, leniency);
     let mut objects: Vec<Entry> = objects.into_iter().map(Entry::Written).collect();
     if problems.iter().any(|problem| problem.severity == Severity::Unreadable) {
         for problem in problems.iter_mut().filter(|problem| problem.severity == Severity::Unreadable) {

@@ -6,7 +6,7 @@ use super::tree::{Content, Tree};
 use super::watch::{Seen, Watcher};
 use super::{DELAY_MAX, Digest, LOOK_EVERY, SETTLE, Wake};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use policy::objects::Problem;
+use policy::objects::{Leniency, Problem};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// Watches `root`, which need not exist yet, from the first look on. Its files are called as if it was at `shown`.
-    pub(crate) fn open(root: &Path, shown: &Path) -> io::Result<Watched> {
+    pub(crate) fn open(root: &Path, shown: &Path, leniency: Leniency) -> io::Result<Watched> {
         let root = std::path::absolute(root)?;
         let seen = Seen { everywhere: true, ..Seen::default() };
-        Ok(Watched { root, watcher: Watcher::new()?, tree: Tree::new(shown), seen })
+        Ok(Watched { root, watcher: Watcher::new()?, tree: Tree::new(shown, leniency), seen })
     }
 
     /// Looks at what may have changed; `take` gets what each changed file holds. Whether anything is other than at the last

@@ -17,7 +17,7 @@ use crate::controller::{self, LabNetwork, Lacking};
 use crate::directory::{self, Content, Entry, Wake, Watched};
 use policy::cluster::{Cluster, Definition, Definitions, Delta, FileChange, settle};
 use policy::compile::{CompileOptions, Compiler};
-use policy::objects::{self, Object, ObjectRef, Problem, Sourced};
+use policy::objects::{self, Leniency, Object, ObjectRef, Problem, Sourced};
 use policy::tables::Tables;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -35,6 +35,9 @@ pub const PATHS_MAX: usize = 64;
 
 /// Bytes that are read of standard input; as of a file.
 const ONCE_BYTES_MAX: u64 = 64 << 20;
+
+/// Whoever watches files of its own may have its backends beside it.
+const LENIENCY: Leniency = Leniency { loopback_endpoints: true };
 
 /// The file that filled in objects are definitions of.
 const FILLED: &str = "";
@@ -113,7 +116,7 @@ impl Manifests {
         let (once, watched): (Vec<&PathBuf>, Vec<&PathBuf>) = paths.iter().partition(|path| is_read_once(path));
         for path in watched {
             fs::metadata(path).map_err(|error| bad_path(path, &error))?;
-            source.roots.push(Watched::open(path, path).map_err(ManifestsError::Watching)?);
+            source.roots.push(Watched::open(path, path, LENIENCY).map_err(ManifestsError::Watching)?);
         }
         if once.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
             return Err(ManifestsError::BadPath("-f -: standard input can be read only once".to_owned()));
@@ -138,7 +141,7 @@ impl Manifests {
             false => fs::File::open(path).and_then(|file| read(Box::new(file))),
         };
         let text = text.map_err(|error| bad_path(Path::new(&name), &error))?;
-        let parsed = objects::parse(&name, &text);
+        let parsed = objects::parse_with(&name, &text, LENIENCY);
         let objects = parsed.objects.into_iter().map(Entry::Written).collect();
         self.once_problems.extend(parsed.problems);
         self.has_once = true;

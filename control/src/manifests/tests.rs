@@ -249,3 +249,24 @@ fn paths_that_cannot_be_used_are_refused_by_name() {
     assert_eq!(open(&["-", "-"]).as_deref(), Some("-f -: standard input can be read only once"));
     assert!(open(&["/"; PATHS_MAX + 1]).is_some_and(|text| text.contains("more than 64")));
 }
+
+#[test]
+fn backends_on_loopback_are_taken_where_no_node_has_to_reach_them() {
+    let slice = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [127.0.0.1]}]
+";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("web.yaml"), slice).unwrap();
+    let paths = [folder.path().to_owned()];
+    let mut source = Manifests::open(&paths, LabNetwork::default(), CompileOptions::default()).unwrap();
+    let update = source.refresh().expect("a first look");
+    assert_eq!(update.problems, []);
+    let taken = source.cluster().endpoint_slices.values().flat_map(|slice| &slice.object.endpoints);
+    assert_eq!(taken.map(|endpoint| endpoint.addr.to_string()).collect::<Vec<_>>(), ["127.0.0.1"]);
+    assert_eq!(policy::objects::parse("web.yaml", slice).objects, [], "a node does not take them");
+}

@@ -7,7 +7,7 @@ use super::object::{Kind, Object, ObjectRef, Source, Sourced};
 use super::pool::IPAddressPool;
 use super::problem::{Problem, Severity};
 use super::reader::{Mismatch, read};
-use super::{Parsed, annotations, closing, validate};
+use super::{Leniency, Parsed, annotations, closing, validate};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Secret, Service};
@@ -27,12 +27,18 @@ const PREDECESSORS: [(&str, Tier); 2] =
     [("AdminNetworkPolicy", Tier::Admin), ("BaselineAdminNetworkPolicy", Tier::Baseline)];
 
 /// Reads the object, or the list of objects, that one document holds.
-pub(crate) fn decode(source: &Source, value: Value, parsed: &mut Parsed) {
-    decode_nested(source, value, None, LISTS_DEPTH_MAX, parsed);
+pub(crate) fn decode(source: &Source, value: Value, leniency: Leniency, parsed: &mut Parsed) {
+    decode_nested((source, leniency), value, None, LISTS_DEPTH_MAX, parsed);
 }
 
 /// `implied` is the kind of the list that the value came from: items of a typed list may omit kind and apiVersion.
-fn decode_nested(source: &Source, value: Value, implied: Option<&str>, depth: u32, parsed: &mut Parsed) {
+fn decode_nested(
+    (source, leniency): (&Source, Leniency),
+    value: Value,
+    implied: Option<&str>,
+    depth: u32,
+    parsed: &mut Parsed,
+) {
     let Value::Object(mut fields) = value else {
         parsed.problems.push(Problem {
             document: source.document,
@@ -64,7 +70,9 @@ fn decode_nested(source: &Source, value: Value, implied: Option<&str>, depth: u3
         return match items {
             Some(Value::Array(_)) if depth == 0 => refuse("items", "lists are nested too deeply".into()),
             Some(Value::Array(items)) => {
-                items.into_iter().for_each(|item| decode_nested(source, item, Some(&item_kind), depth - 1, parsed));
+                items
+                    .into_iter()
+                    .for_each(|item| decode_nested((source, leniency), item, Some(&item_kind), depth - 1, parsed));
             }
             None | Some(Value::Null) => {}
             Some(other) => refuse("items", format!("expected a list, found {}", describe(&other))),
@@ -92,10 +100,16 @@ fn decode_nested(source: &Source, value: Value, implied: Option<&str>, depth: u3
         let field = if same_group { "apiVersion" } else { "" };
         return parsed.problems.push(Problem::of(source, reference, field, message, severity));
     }
-    decode_known(source, known, reference, Value::Object(fields), parsed);
+    decode_known((source, leniency), known, reference, Value::Object(fields), parsed);
 }
 
-fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Value, parsed: &mut Parsed) {
+fn decode_known(
+    (source, leniency): (&Source, Leniency),
+    kind: Kind,
+    mut reference: ObjectRef,
+    value: Value,
+    parsed: &mut Parsed,
+) {
     if kind.is_namespaced() && reference.namespace.is_empty() {
         reference.namespace = "default".into();
     }
@@ -139,7 +153,7 @@ fn decode_known(source: &Source, kind: Kind, mut reference: ObjectRef, value: Va
         }
     }
     let closings = closing::close(&mut object, &unknown);
-    let mut refused = validate::validate(&object);
+    let mut refused = validate::validate(&object, leniency);
     if let Object::ClusterNetworkPolicy(_) = &object {
         // Whom the policy is about cannot be guessed.
         let subjects = unknown.extract_if(.., |path| path.starts_with("spec.subject."));

@@ -14,6 +14,7 @@ mod selector;
 mod service;
 mod workload;
 
+use super::Leniency;
 use super::object::Object;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::fmt::Display;
@@ -41,7 +42,7 @@ impl Findings {
 }
 
 /// Everything that is wrong with `object`; empty when it may be used.
-pub(crate) fn validate(object: &Object) -> Vec<(String, String)> {
+pub(crate) fn validate(object: &Object, leniency: Leniency) -> Vec<(String, String)> {
     let mut findings = Findings::default();
     let out = &mut findings;
     validate_metadata(object, out);
@@ -73,7 +74,7 @@ pub(crate) fn validate(object: &Object) -> Vec<(String, String)> {
             }
         }
         Object::Service(service) => service::validate_service(service, out),
-        Object::EndpointSlice(slice) => endpoints::validate_slice(slice, out),
+        Object::EndpointSlice(slice) => endpoints::validate_slice(slice, leniency, out),
         Object::NetworkPolicy(policy) => network_policy::validate_policy(policy, out),
         Object::ClusterNetworkPolicy(policy) => cluster_network_policy::validate_policy(policy, out),
         Object::Endpoints(endpoints) => endpoints::validate_endpoints(endpoints, out),

@@ -1,6 +1,7 @@
 //! EndpointSlice, and Endpoints, which came before it.
 
 use super::{Findings, address, at, name, one_of, port_number, protocol, reachable};
+use crate::objects::Leniency;
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ const SLICE_ENDPOINTS_MAX: usize = 1000;
 const SLICE_PORTS_MAX: usize = 20_000;
 const SLICE_ADDRESSES_MAX: usize = 100;
 
-pub(super) fn validate_slice(slice: &EndpointSlice, out: &mut Findings) {
+pub(super) fn validate_slice(slice: &EndpointSlice, leniency: Leniency, out: &mut Findings) {
     let kinds = ["IPv4", "IPv6", "FQDN"];
     out.check("addressType", one_of(Some(&slice.address_type), &kinds));
     let endpoints = slice.endpoints.as_deref().unwrap_or_default();
@@ -32,7 +33,7 @@ pub(super) fn validate_slice(slice: &EndpointSlice, out: &mut Findings) {
         for (index, text) in endpoint.addresses.iter().enumerate() {
             let field = at(format_args!("{field}.addresses"), index);
             let Some(address) = out.check(field.clone(), address(text)) else { continue };
-            if let Err(message) = endpoint_address(address, &slice.address_type) {
+            if let Err(message) = endpoint_address(address, &slice.address_type, leniency) {
                 out.add(field, message);
             }
         }
@@ -58,9 +59,12 @@ pub(super) fn validate_slice(slice: &EndpointSlice, out: &mut Findings) {
     }
 }
 
-fn endpoint_address(address: IpAddr, family: &str) -> Result<(), String> {
+fn endpoint_address(address: IpAddr, family: &str, leniency: Leniency) -> Result<(), String> {
     if address.is_ipv4() != (family == "IPv4") {
         return Err(format!("{address} is not {family}"));
+    }
+    if address.is_loopback() && leniency.loopback_endpoints {
+        return Ok(());
     }
     reachable(address)
 }
