@@ -6,7 +6,6 @@ use control::Stop;
 use control::controller::LabNetwork;
 use control::directory::Wake;
 use control::manifests::{Manifests, ManifestsError, Update};
-use policy::cluster::Cluster;
 use policy::compile::CompileOptions;
 use policy::objects::{Problem, Severity};
 use std::collections::BTreeSet;
@@ -33,25 +32,15 @@ impl Follow {
         Ok(Follow { source, stop, told: BTreeSet::new() })
     }
 
-    /// What the paths hold when it begins. Text that cannot be parsed is bad input then: there is no last good form of it.
-    pub(crate) fn first(&mut self) -> Result<Update, Failure> {
+    /// What the paths hold when it begins.
+    pub(crate) fn first(&mut self) -> Update {
         let update = self.source.refresh().expect("the first look always gives an update");
-        let unreadable = update.problems.iter().filter(|problem| problem.severity == Severity::Unreadable);
-        let unreadable: Vec<String> = unreadable.map(|problem| problem.to_string()).collect();
-        if !unreadable.is_empty() {
-            return Err(Failure::BadInput(unreadable.join("\n")));
-        }
         self.tell(&update.problems);
-        Ok(update)
+        update
     }
 
-    /// The objects in force.
-    pub(crate) fn cluster(&self) -> &Cluster {
-        self.source.cluster()
-    }
-
-    /// Hands every change to `apply`, with the objects that are in force then, until the process is told to end.
-    pub(crate) fn until_stopped(&mut self, mut apply: impl FnMut(&Cluster, Update)) -> Result<(), Failure> {
+    /// Hands every change to `apply` until the process is told to end.
+    pub(crate) fn until_stopped(&mut self, mut apply: impl FnMut(Update)) -> Result<(), Failure> {
         loop {
             match self.source.wait(self.stop.as_fd()) {
                 Ok(Wake::Stop) => return Ok(()),
@@ -60,7 +49,7 @@ impl Follow {
             }
             if let Some(update) = self.source.refresh() {
                 self.tell(&update.problems);
-                apply(self.source.cluster(), update);
+                apply(update);
             }
         }
     }

@@ -6,7 +6,6 @@
 
 mod certificates;
 mod commands;
-#[allow(dead_code)]
 mod follow;
 mod grid;
 mod intent;

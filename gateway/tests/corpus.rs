@@ -25,3 +25,8 @@ fn the_corpus_of_proxy_protocol_holds() {
 fn the_corpus_of_dns_query_holds() {
     replay("dns_query", 14, gateway::invariants::dns_query);
 }
+
+#[test]
+fn the_corpus_of_dns_upstream_answer_holds() {
+    replay("dns_upstream_answer", 22, gateway::invariants::dns_upstream_answer);
+}

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod completions;
+mod dns;
 mod explain;
 mod ingress;
 mod lab;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Explain(explain::ExplainArgs),
     /// Validate manifests: each problem by file, object and field
     Check(check::CheckArgs),
+    /// Serve the cluster DNS by itself: names of manifests, and of upstreams
+    Dns(dns::DnsArgs),
     /// Run the Ingress and Gateway proxy on manifests
     Ingress(ingress::IngressArgs),
     /// Run the node process on a cluster directory
@@ -47,6 +50,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Answer, Failure
         Command::Policy(command) => policy::run(command, context),
         Command::Explain(args) => explain::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Dns(args) => dns::run(args, context),
         Command::Ingress(args) => ingress::run(args, context),
         Command::Node(args) => node::run(args, context),
         Command::Query(command) => node::query(command, context),

@@ -1,29 +1,10 @@
 //! What a forwarder did, counted.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::dns::count::counts;
 
-macro_rules! counters {
-    ($($name:ident, $doc:literal;)*) => {
-        /// Counts of one forwarder since it was made; they only grow.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct ForwardCounters {
-            $(#[doc = $doc] pub $name: u64,)*
-        }
-
-        #[derive(Debug, Default)]
-        pub(super) struct Counters {
-            $(pub(super) $name: Count,)*
-        }
-
-        impl Counters {
-            pub(super) fn read(&self) -> ForwardCounters {
-                ForwardCounters { $($name: self.$name.0.load(Ordering::Relaxed),)* }
-            }
-        }
-    };
-}
-
-counters! {
+counts! {
+    /// Counts of one forwarder since it was made; they only grow.
+    pub struct ForwardCounters, Counters;
     cached, "Queries that were answered from memory.";
     asked, "Questions that were put to upstreams, each once for all who asked it at that time.";
     joined, "Queries that waited for an answer to a question that had been put already.";
@@ -38,14 +19,4 @@ counters! {
     full, "Queries that were answered SERVFAIL because too many questions were waiting.";
     refused, "Queries that nobody is to be asked for: REFUSED.";
     loops, "Servers whose questions came back here.";
-}
-
-/// One count.
-#[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
-
-impl Count {
-    pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
