@@ -23,12 +23,13 @@ pub(crate) struct Follow {
 impl Follow {
     /// Opens `paths`. To be called before there are threads: SIGTERM and SIGINT are blocked for all that come later.
     pub(crate) fn open(paths: &[PathBuf]) -> Result<Follow, Failure> {
-        let stop = Stop::on_signals().map_err(|error| Failure::Failed(format!("receiving signals: {error}")))?;
         let source = Manifests::open(paths, LabNetwork::default(), CompileOptions::default());
         let source = source.map_err(|error| match error {
             ManifestsError::BadPath(text) => Failure::BadInput(text),
             ManifestsError::Watching(_) => Failure::Failed(error.to_string()),
         })?;
+        // Not before: a signal ends whoever still waits for standard input.
+        let stop = Stop::on_signals().map_err(|error| Failure::Failed(format!("receiving signals: {error}")))?;
         Ok(Follow { source, stop, told: BTreeSet::new() })
     }
 

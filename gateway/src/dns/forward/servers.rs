@@ -209,7 +209,7 @@ fn is_in(name: &[u8], zone: &[u8]) -> bool {
 /// Whether a question to `address` would come back to a server that listens on `own`.
 pub(super) fn is_own(own: &[SocketAddr], address: &SocketAddr) -> bool {
     own.iter().any(|own| {
-        let everywhere = own.ip().is_unspecified() && address.ip().is_loopback();
+        let everywhere = own.ip().is_unspecified() && own.is_ipv4() == address.is_ipv4() && address.ip().is_loopback();
         own.port() == address.port() && (own.ip() == address.ip() || everywhere)
     })
 }
