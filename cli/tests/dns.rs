@@ -332,7 +332,7 @@ fn garbage_is_survived_and_counts_for_nothing() {
             .collect();
         seed = seed.wrapping_add(1);
         socket.send_to(&bytes, dns.addresses[0]).expect("sent");
-        if seed % 50 == 0 {
+        if seed.is_multiple_of(50) {
             let mut stream = TcpStream::connect(dns.addresses[0]).expect("a connection");
             let _ = stream.write_all(&bytes);
         }
