@@ -10,7 +10,7 @@ use regex::Regex;
 use std::fmt;
 
 /// Bytes that a compiled regular expression may take: enough for any list of alternatives that fits the API's 4,096 characters.
-const REGEX_BYTES_MAX: usize = 4 << 20;
+const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// What has to hold; all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -257,5 +257,15 @@ mod tests {
         let error = Pattern::new("a(").expect_err("it is not closed");
         assert_eq!(error, "\"a(\" is not a regular expression: unclosed group");
         assert!(Pattern::new("a)(?:b").is_err(), "the expression around it must not close it");
+    }
+
+    #[test]
+    fn a_list_that_fits_the_api_is_compiled_and_an_expression_that_explodes_is_refused() {
+        let words: Vec<String> = (0..800).map(|number| format!("w{number:03}")).collect();
+        let list = words.join("|");
+        assert!((3_900..4_096).contains(&list.len()));
+        assert!(Pattern::new(&list).expect("it fits").matches("w799"));
+        let error = Pattern::new("(a{1000}){1000}").expect_err("a million letters");
+        assert!(error.contains("size limit"), "{error}");
     }
 }
