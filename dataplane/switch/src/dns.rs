@@ -29,6 +29,11 @@ pub struct Query {
 }
 
 impl Query {
+    /// The query in `packet`, which `port` sent.
+    pub fn new(port: PortId, packet: &Packet) -> Query {
+        Query { port, asked: packet.flow(), payload: (packet.payload_offset, packet.end) }
+    }
+
     /// The payload of a datagram: the query itself.
     pub fn message<'a>(&self, frame: &'a Frame) -> &'a [u8] {
         frame.bytes().get(usize::from(self.payload.0)..self.payload.1 as usize).unwrap_or_default()
@@ -56,10 +61,9 @@ pub(crate) fn ask(cx: &Context<'_>, port: &Port, shared: &mut Shared, packet: &P
     if frame.offload.checksum == Checksum::Complete && !checksum::verify_l4(frame.bytes(), packet) {
         return DropReason::BadChecksum.into();
     }
-    let asked = packet.flow();
-    let payload = (packet.payload_offset, packet.end);
-    match judge(cx, port, shared, packet, &asked) {
-        Ok(()) => Stop::Ask(Query { port: port.config.id, asked, payload }),
+    let query = Query::new(port.config.id, packet);
+    match judge(cx, port, shared, packet, &query.asked) {
+        Ok(()) => Stop::Ask(query),
         Err(reason) => reason.into(),
     }
 }

@@ -61,6 +61,11 @@ impl Switch {
         &self.config
     }
 
+    /// The tables in force.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
     /// Swaps the tables; gives back the old ones, to be freed elsewhere. Flows opened under other tables are judged again at
     /// their next packet.
     pub fn set_tables(&mut self, tables: Arc<Tables>) -> Option<Arc<Tables>> {

@@ -52,6 +52,54 @@ pub struct DnsCounters {
 }
 
 impl DnsCounters {
+    /// Adds those of another responder.
+    pub fn add(&mut self, other: &DnsCounters) {
+        let DnsCounters {
+            udp,
+            tcp,
+            a,
+            aaaa,
+            srv,
+            ptr,
+            txt,
+            any,
+            other_types,
+            no_error,
+            no_data,
+            nx_domain,
+            serv_fail,
+            form_err,
+            not_imp,
+            refused,
+            bad_vers,
+            forwarded,
+            chased,
+            silent,
+            truncated,
+        } = *other;
+        self.udp += udp;
+        self.tcp += tcp;
+        self.a += a;
+        self.aaaa += aaaa;
+        self.srv += srv;
+        self.ptr += ptr;
+        self.txt += txt;
+        self.any += any;
+        self.other_types += other_types;
+        self.no_error += no_error;
+        self.no_data += no_data;
+        self.nx_domain += nx_domain;
+        self.serv_fail += serv_fail;
+        self.form_err += form_err;
+        self.not_imp += not_imp;
+        self.refused += refused;
+        self.bad_vers += bad_vers;
+        self.forwarded += forwarded;
+        self.chased += chased;
+        self.silent += silent;
+        self.truncated += truncated;
+    }
+
     pub(super) fn came(&mut self, transport: Transport) {
         match transport {
             Transport::Udp => self.udp += 1,

@@ -7,6 +7,7 @@ mod answer;
 mod config;
 mod count;
 mod counters;
+pub mod desk;
 pub mod forward;
 pub(crate) mod invariants;
 mod query;
