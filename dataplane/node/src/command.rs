@@ -19,6 +19,9 @@ use wire::Frame;
 /// Frames that may wait for one shard, from all others together. Dropping beyond is right: the shard is overloaded.
 pub(crate) const HANDOVER_MAX: usize = 1024;
 
+/// Replies of the name server's desk that may wait for one shard: two full windows of a hundred connections.
+pub(crate) const REPLIES_MAX: usize = 4096;
+
 /// What control asks of a shard. Each is answered on its channel, in order.
 pub(crate) enum Command {
     /// Serve a port from now on.

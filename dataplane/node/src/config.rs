@@ -68,6 +68,8 @@ pub struct DataplaneConfig {
     pub masquerade_all: bool,
     /// Name servers that rules with domainNames believe, beside the cluster's own.
     pub trusted_dns: Vec<IpNet>,
+    /// The cluster DNS, which this node answers for what is attached to it; `None` leaves it to pods.
+    pub cluster_dns: Option<ClusterDns>,
     /// Source ports for pods' connections out of the cluster; `None` takes the ones that the kernel does not use first.
     pub snat_ports: Option<RangeInclusive<u16>>,
 }
@@ -98,9 +100,23 @@ impl DataplaneConfig {
             non_masquerade: Vec::new(),
             masquerade_all: false,
             trusted_dns: Vec::new(),
+            cluster_dns: None,
             snat_ports: None,
         }
     }
+}
+
+/// How a node answers the cluster DNS.
+#[derive(Clone, Debug)]
+pub struct ClusterDns {
+    /// Where it is asked, the same on every node; at most [`gateway::dns::desk::ADDRESSES_MAX`].
+    pub addresses: Vec<IpAddr>,
+    /// How the cluster's names are answered.
+    pub responder: gateway::dns::DnsConfig,
+    /// Who is asked for all others.
+    pub forward: gateway::dns::forward::ForwardConfig,
+    /// Gets a sentence whenever something is wrong with those that a person should know.
+    pub report: fn(&str),
 }
 
 /// A pod's interface as control asks for it.

@@ -1,5 +1,7 @@
 //! What a dataplane has counted since it started, summed over its shards.
 
+use gateway::dns::DnsCounters;
+use gateway::dns::desk::DeskCounters;
 use switch::SwitchCounters;
 
 /// Sums over all shards.
@@ -9,6 +11,17 @@ pub struct Counters {
     pub switch: SwitchCounters,
     /// What the kernel did with our reads and writes.
     pub io: IoCounters,
+    /// What the cluster DNS answered; nothing if this node does not.
+    pub dns: DnsStatus,
+}
+
+/// The cluster DNS of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnsStatus {
+    /// Datagrams, at the shards.
+    pub shards: DnsCounters,
+    /// Connections, and names that are not the cluster's.
+    pub desk: DeskCounters,
 }
 
 impl Counters {
@@ -29,6 +42,7 @@ impl Counters {
         self.switch.flows += flows;
         self.switch.names.add(names);
         self.io.merge(&other.io);
+        self.dns.shards.add(&other.dns.shards);
     }
 }
 

@@ -20,8 +20,11 @@ use crate::{
     UplinkStatus, start,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
+use gateway::dns::desk::Desk;
 use ipnet::IpNet;
 use mio::Waker;
+use policy::cluster::Cluster;
+use policy::compile::{CompileOptions, compile_with};
 use policy::tables::ServicePortId;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -48,6 +51,8 @@ pub struct Dataplane {
     /// Or why there is no uplink. Dropped before the shards, which it tells things.
     uplink: Result<Keeper, UplinkState>,
     shards: Vec<ShardHandle>,
+    /// If this node answers the cluster DNS. It ends when the shards have let go of it.
+    desk: Option<Desk>,
     registry: Mutex<Registry>,
 }
 
@@ -88,14 +93,16 @@ impl Dataplane {
     /// [`Dataplane::set_policy`] pods reach nothing.
     pub fn start(config: DataplaneConfig) -> Result<Dataplane, StartError> {
         let probed = start::probe(&config)?;
-        let shards = start::spawn_shards(&config, probed.pod_mtu)?;
+        let (shards, desk) = start::spawn_shards(&config, probed.pod_mtu)?;
+        let nothing = Arc::new(nothing_yet(&config));
         let mut dataplane = Dataplane {
             pod_mtu: probed.pod_mtu,
             uplink: Err(UplinkState::Off),
             shards,
+            desk,
             registry: Mutex::new(Registry {
                 ports: BTreeMap::new(),
-                policy: Arc::default(),
+                policy: nothing,
                 in_force: None,
                 announced: BTreeSet::new(),
                 unclaimed: HashSet::new(),
@@ -235,6 +242,7 @@ impl Dataplane {
         let mut sum = Counters::default();
         let asked: Vec<_> = self.shards.iter().filter_map(|shard| shard.ask(Command::Counters).ok()).collect();
         asked.into_iter().filter_map(|answer| answer.recv().ok()).for_each(|counters| sum.merge(counters));
+        sum.dns.desk = self.desk.as_ref().map(Desk::counters).unwrap_or_default();
         sum
     }
 
@@ -384,6 +392,9 @@ impl Dataplane {
             None => Tables::new(node, policy, attached),
         });
         registry.in_force = Some(tables.clone());
+        if let Some(desk) = self.desk.as_ref().filter(|_| registry.policy.epoch > 0) {
+            desk.set_tables(registry.policy.clone());
+        }
         let asked = self
             .shards
             .iter()
@@ -425,6 +436,13 @@ impl Drop for Dataplane {
 const HOST_PORT: PortId = PortId(0);
 /// The uplink's number.
 const UPLINK_PORT: PortId = PortId(1);
+
+/// Tables before any have come: nobody is in them but the cluster DNS, which says so to whoever asks.
+fn nothing_yet(config: &DataplaneConfig) -> policy::tables::Tables {
+    let cluster_dns = config.cluster_dns.as_ref().map(|dns| dns.addresses.clone()).unwrap_or_default();
+    let options = CompileOptions { cluster_dns, ..CompileOptions::default() };
+    compile_with(&Cluster::default(), &options, 0).0
+}
 
 /// A port as the switch is told of it.
 fn port_config(info: &PortInfo) -> PortConfig {

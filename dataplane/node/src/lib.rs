@@ -33,8 +33,8 @@ mod uplink;
 #[cfg(test)]
 extern crate self as node;
 
-pub use config::{DataplaneConfig, PortInfo, PortSpec, TapKind, TapMode};
-pub use counters::{Counters, IoCounters};
+pub use config::{ClusterDns, DataplaneConfig, PortInfo, PortSpec, TapKind, TapMode};
+pub use counters::{Counters, DnsStatus, IoCounters};
 pub use dataplane::Dataplane;
 pub use error::{AttachError, StartError, Stopped};
 pub use plain_tap::PlainTap;

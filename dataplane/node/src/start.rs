@@ -4,11 +4,13 @@ use crate::command::{Command, Neighbor};
 use crate::dataplane::{ShardHandle, is_interface_name};
 use crate::netlink::{Link, Netlink};
 use crate::pool::Pool;
-use crate::shard::{Channels, Clock, Shard, WAKE};
+use crate::shard::{Channels, Clock, NameServer, Shard, WAKE};
 use crate::tap::Tap;
 use crate::tunnel::Tunnel;
-use crate::{DataplaneConfig, StartError, TapMode, command, link};
+use crate::{ClusterDns, DataplaneConfig, StartError, TapMode, command, link};
 use crossbeam_channel::{Sender, bounded};
+use gateway::dns::Responder;
+use gateway::dns::desk::{ADDRESSES_MAX, Desk, DeskConfig, Outlet};
 use mio::{Poll, Waker};
 use std::io;
 use std::net::IpAddr;
@@ -105,6 +107,9 @@ fn check(config: &DataplaneConfig) -> Result<(), StartError> {
     if !is_interface_name(&config.host_tap) {
         return refuse(format!("\"{}\" is not an interface name for the host TAP", config.host_tap));
     }
+    if config.cluster_dns.as_ref().is_some_and(|dns| dns.addresses.len() > ADDRESSES_MAX) {
+        return refuse(format!("the cluster DNS has more than {ADDRESSES_MAX} addresses"));
+    }
     if config.vxlan_port == 0 {
         return refuse("0 is not a UDP port for the tunnel".to_owned());
     }
@@ -159,8 +164,13 @@ pub(crate) fn make_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec<
     (0..).zip(parts).map(make).collect()
 }
 
-/// Makes the shards and starts their threads.
-pub(crate) fn spawn_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec<ShardHandle>, StartError> {
+/// Makes the shards, with the desk of the cluster DNS if this node answers that, and starts their threads.
+pub(crate) fn spawn_shards(
+    config: &DataplaneConfig,
+    pod_mtu: u16,
+) -> Result<(Vec<ShardHandle>, Option<Desk>), StartError> {
+    let mut made = make_shards(config, pod_mtu)?;
+    let desk = config.cluster_dns.as_ref().map(|dns| open_desk(config, dns, pod_mtu, &mut made)).transpose()?;
     let spawn = |(number, Made { shard, commands, waker }): (usize, Made)| {
         let thread = thread::Builder::new()
             .name(format!("podplane-{number}"))
@@ -168,7 +178,40 @@ pub(crate) fn spawn_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec
             .map_err(|error| StartError::System("a shard's thread cannot be started", error))?;
         Ok(ShardHandle { commands, waker, thread })
     };
-    make_shards(config, pod_mtu)?.into_iter().enumerate().map(spawn).collect()
+    let shards = made.into_iter().enumerate().map(spawn).collect::<Result<_, _>>()?;
+    Ok((shards, desk))
+}
+
+/// Starts the desk and gives every shard its line to it.
+fn open_desk(
+    config: &DataplaneConfig,
+    dns: &ClusterDns,
+    pod_mtu: u16,
+    shards: &mut [Made],
+) -> Result<Desk, StartError> {
+    let (mut outlets, mut replies) = (Vec::<Outlet>::new(), Vec::new());
+    for Made { waker, .. } in shards.iter() {
+        let (sender, receiver) = bounded(command::REPLIES_MAX);
+        let waker = waker.clone();
+        outlets.push(Box::new(move |reply| sender.try_send(reply).is_ok_and(|()| waker.wake().is_ok())));
+        replies.push(receiver);
+    }
+    let seed = config.seed;
+    let desk = DeskConfig {
+        addresses: dns.addresses.clone(),
+        mtu: pod_mtu,
+        responder: dns.responder.clone(),
+        forward: dns.forward.clone(),
+        seed,
+    };
+    let desk = Desk::start(desk, outlets, dns.report)
+        .map_err(|error| StartError::System("the name server's thread cannot be started", error))?;
+    for (number, (Made { shard, .. }, replies)) in (1..).zip(shards.iter_mut().zip(replies)) {
+        // Each shard gives the addresses of a name in an order of its own.
+        let responder = Responder::new(dns.responder.clone(), seed.wrapping_add(number));
+        shard.serve_names(NameServer::new(responder, desk.errands(), replies));
+    }
+    Ok(desk)
 }
 
 fn switch_config(config: &DataplaneConfig, shard: ShardId, pod_mtu: u16) -> SwitchConfig {

@@ -2,7 +2,7 @@
 //!
 //! # How it works
 //! [`Shard::run`] is the whole runtime: sleep until something is ready or a flow expires, then take one *turn*: commands
-//! from control, frames from other shards, then every source (port or tunnel socket) that has something, each at most
+//! from control, frames from other shards, replies of the name server's desk, then every source (port or tunnel socket) that has something, each at most
 //! [`FRAMES_PER_TURN`]; at the end what the switch held and now lets go, and the tunnel's batches, leave and other shards are
 //! woken. Events are edge-triggered: a source that is not drained stays in the `ready` list, and the next turn begins without
 //! sleeping.
@@ -11,16 +11,18 @@
 //! stays in the buffer that it was read into until it is written.
 
 mod hasher;
+mod names;
 mod uplink;
 
 use self::hasher::PortHasher;
+pub(crate) use self::names::NameServer;
 use self::uplink::UplinkPort;
-use crate::Counters;
 use crate::command::{Command, Handover, Neighbor};
 use crate::pool::Pool;
 use crate::sys::udp::Received as Datagrams;
 use crate::tap::{Received, Tap};
 use crate::tunnel::{self, Tunnel};
+use crate::{Counters, DnsStatus};
 use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -105,6 +107,8 @@ pub(crate) struct Shard {
     ports: HashMap<PortId, Port, BuildHasherDefault<PortHasher>>,
     /// On one shard of a node.
     uplink: Option<UplinkPort>,
+    /// If the node answers the cluster DNS.
+    names: Option<NameServer>,
     ready: VecDeque<Source>,
     /// Which of the tunnel's receivers are in the ready list.
     tunnel_ready: [bool; 2],
@@ -155,6 +159,7 @@ impl Shard {
             pool,
             ports: HashMap::default(),
             uplink: None,
+            names: None,
             ready: VecDeque::new(),
             tunnel_ready: [false; 2],
             expire_at: None,
@@ -180,6 +185,7 @@ impl Shard {
         self.now = self.clock.now();
         self.take_commands();
         self.take_handovers();
+        self.take_replies();
         self.serve_ready();
         self.expire();
         self.release();
@@ -190,7 +196,7 @@ impl Shard {
 
     /// Sleeps until there is something to do, and lists the sources that have something.
     fn wait(&mut self, events: &mut Events) {
-        let timeout = if self.ready.is_empty() && self.inbox.is_empty() {
+        let timeout = if self.ready.is_empty() && self.inbox.is_empty() && !self.has_replies() {
             let due = [self.expire_at, self.switch.deadline()].into_iter().flatten().min();
             due.map(|at| at.saturating_since(self.now))
         } else {
@@ -343,7 +349,8 @@ impl Shard {
                 Exit::Peer(peer) => self.tunnel.send(self.now, peer, frame, &mut self.switch),
                 Exit::Shard(shard, port, origin) => self.hand_over(shard, port, origin, frame),
             },
-            Fate::Ask(_) | Fate::Held | Fate::Drop(_) => {}
+            Fate::Ask(query) => self.ask(&query, frame),
+            Fate::Held | Fate::Drop(_) => {}
         }
     }
 
@@ -418,6 +425,9 @@ impl Shard {
         let known = self.ports.remove(&id).is_some();
         if known {
             self.switch.remove_port(id);
+            if let Some(names) = &self.names {
+                names.forget_port(id);
+            }
         }
         known
     }
@@ -468,7 +478,9 @@ impl Shard {
                     if let Some(uplink) = &self.uplink {
                         uplink.io.count(&mut io);
                     }
-                    let _ = reply.send(Counters { switch: self.switch.counters(), io });
+                    let shards = self.names.as_ref().map(NameServer::counters).unwrap_or_default();
+                    let dns = DnsStatus { shards, ..DnsStatus::default() };
+                    let _ = reply.send(Counters { switch: self.switch.counters(), io, dns });
                 }
                 Command::ServiceHits(reply) => {
                     let _ = reply.send(self.switch.service_hits());
