@@ -5,6 +5,7 @@
 //! - [`controller`] plays the Kubernetes controllers for objects that a person wrote, as a pure function.
 //! - [`ipam`] hands out addresses of ranges to pods and Services, [`pools`] those that Services have for the outside.
 //! - [`announce`] decides which node answers for a LoadBalancer address, and hears which nodes live.
+//! - [`resolv_conf`] says what a pod's resolver is told.
 //! - [`agent`] is the node process: source, compiler, dataplane and API put together.
 //! - [`api`] is how others talk to it: HTTP and JSON over a unix socket.
 
@@ -22,6 +23,7 @@ pub mod ipam;
 mod log;
 pub mod manifests;
 pub mod pools;
+pub mod resolv_conf;
 mod stop;
 
 pub use stop::Stop;

@@ -7,6 +7,7 @@
 //! SIGTERM and SIGINT end it: the other nodes are told, so that they take LoadBalancer addresses over; the API stops; the
 //! dataplane takes its interfaces and routes away. What traffic from outside needs beside tables is in `outside`.
 
+mod dns;
 mod intent;
 mod outside;
 mod ports;
@@ -20,6 +21,7 @@ use crate::directory::{Digest, Directory, Generation, Wake};
 use crate::ipam::gateway;
 use crate::log::{Level, event};
 use crate::stop::Stop;
+pub use dns::ClusterDns;
 use intent::Intent;
 use ipnet::IpNet;
 pub use node::TapMode;
@@ -82,6 +84,8 @@ pub struct AgentConfig {
     pub non_masquerade_cidrs: Vec<IpNet>,
     /// Name servers that rules with domainNames believe, beside the cluster's own.
     pub trusted_dns: Vec<IpNet>,
+    /// The cluster DNS, which the node answers itself; `None`: pods do.
+    pub cluster_dns: Option<ClusterDns>,
     /// Source ports of connections that leave with the node's address; `None` takes those that disturb nobody.
     pub snat_ports: Option<RangeInclusive<u16>>,
     /// UDP port of the heartbeats between nodes.
@@ -92,7 +96,7 @@ pub struct AgentConfig {
 
 impl AgentConfig {
     /// A node process with the defaults: one shard, TAPs as the kernel allows, VNI 1, port 4789, the Service ranges of the
-    /// lab's address plan, no state folder, nodePorts on all node addresses, no externalIPs.
+    /// lab's address plan, no state folder, nodePorts on all node addresses, no externalIPs, the cluster DNS at the lab's addresses.
     pub fn new(node_name: &str, cluster_dir: &Path, socket: &Path) -> AgentConfig {
         AgentConfig {
             node_name: node_name.to_owned(),
@@ -110,6 +114,7 @@ impl AgentConfig {
             masquerade_all: false,
             non_masquerade_cidrs: Vec::new(),
             trusted_dns: Vec::new(),
+            cluster_dns: Some(ClusterDns::default()),
             snat_ports: None,
             heartbeat_port: HEARTBEAT_PORT,
             healthz_listen: Some(HEALTHZ_LISTEN),
@@ -211,7 +216,7 @@ impl Agent {
         let options = CompileOptions {
             external_ips: config.external_ips.clone(),
             node_port_addresses: config.nodeport_addresses.clone(),
-            cluster_dns: Vec::new(),
+            cluster_dns: config.cluster_dns.as_ref().map(|dns| dns.addresses.clone()).unwrap_or_default(),
         };
         let intent = Mutex::new(Intent::new(options));
         Ok(Agent {
@@ -338,6 +343,7 @@ impl Agent {
             masquerade_all: self.config.masquerade_all,
             non_masquerade: self.config.non_masquerade_cidrs.clone(),
             trusted_dns: self.config.trusted_dns.clone(),
+            cluster_dns: self.config.cluster_dns.as_ref().map(ClusterDns::of_node),
             snat_ports: self.config.snat_ports.clone(),
             ..defaults
         };

@@ -122,8 +122,12 @@ impl Agent {
             // An address that is a node's own is reached as that.
             addresses.copied().filter(|address| tables.is_virtual(*address)).map(IpNet::from).collect::<Vec<_>>()
         });
+        let dns = self.config.cluster_dns.iter().flat_map(|dns| &dns.addresses).copied();
+        let service_cidrs = &self.config.service_cidrs;
+        let outside_them = |addr: &IpAddr| !service_cidrs.iter().any(|cidr| cidr.contains(addr));
+        let dns = dns.filter(|addr| tables.is_cluster_dns(*addr)).filter(outside_them).map(IpNet::from);
         let mut routes: Vec<IpNet> =
-            pod_cidrs.chain(self.config.service_cidrs.iter().copied()).chain(of_services).collect();
+            pod_cidrs.chain(service_cidrs.iter().copied()).chain(of_services).chain(dns).collect();
         routes.sort();
         routes.dedup();
         if routes == outside.routes {

@@ -7,14 +7,14 @@ mod services;
 use super::{Agent, AgentConfig, not_ready};
 use crate::announce::Announcements;
 use crate::api::{
-    ApiError, ConfigStatus, DataplaneStatus, Endpoint, Flow, NamesLearned, Port, Problem, SourceStatus, Status,
-    Traffic, Transfers, UplinkInterface, UplinkStatus,
+    ApiError, ConfigStatus, DataplaneStatus, DnsStatus, Endpoint, Flow, NamesLearned, Port, Problem, SourceStatus,
+    Status, Traffic, Transfers, UplinkInterface, UplinkStatus,
 };
-use node::{Dataplane, PortInfo, TapKind, UplinkState};
+use node::{ClusterDns, Dataplane, PortInfo, TapKind, UplinkState};
 use policy::tables::{Direction, Owner, Tables};
 use std::net::IpAddr;
 use std::sync::Arc;
-use switch::{Counters, FlowInfo, PortKind};
+use switch::{Counters, DropReason, FlowInfo, PortKind};
 use wire::FlowKey;
 
 /// Flows that one answer holds at most; a listing is for people and scripts, not for accounting.
@@ -69,6 +69,7 @@ impl Agent {
             external_ips: external_ips.clone(),
             masquerade_all: self.config.masquerade_all,
             non_masquerade_cidrs: self.config.non_masquerade_cidrs.clone(),
+            cluster_dns: self.config.cluster_dns.as_ref().map(|dns| dns.addresses.clone()).unwrap_or_default(),
         }
     }
 
@@ -112,6 +113,7 @@ fn dataplane(running: &Dataplane, announcements: Announcements) -> DataplaneStat
         received: total.received.frames,
         forwarded: total.forwarded.frames,
         answered: total.answered.frames,
+        asked: total.asked.frames,
         held: total.held.frames,
         dropped: total.dropped.frames,
         names: NamesLearned {
@@ -120,10 +122,40 @@ fn dataplane(running: &Dataplane, announcements: Announcements) -> DataplaneStat
             forgotten: counters.switch.names.forgotten,
             unreadable: counters.switch.names.unreadable,
         },
+        dns: config.cluster_dns.as_ref().map(|dns| dns_status(dns, &counters)),
         drops_forgotten: running.drops_seen().forgotten,
         tunnel_received: Transfers { datagrams: counters.io.tunnel_rx_datagrams, calls: counters.io.tunnel_rx_calls },
         tunnel_sent: Transfers { datagrams: counters.io.tunnel_tx_datagrams, calls: counters.io.tunnel_tx_calls },
         uplink: uplink(running.uplink_status(), announcements),
+    }
+}
+
+fn dns_status(dns: &ClusterDns, counters: &node::Counters) -> DnsStatus {
+    let desk = &counters.dns.desk;
+    let mut sum = desk.responder;
+    sum.add(&counters.dns.shards);
+    let queue_full = counters.switch.shell.iter().filter(|(reason, _)| *reason == DropReason::DnsQueueFull);
+    DnsStatus {
+        addresses: dns.addresses.clone(),
+        zone: dns.responder.zone.to_string(),
+        udp: sum.udp,
+        tcp: sum.tcp,
+        no_error: sum.no_error,
+        no_data: sum.no_data,
+        nx_domain: sum.nx_domain,
+        serv_fail: sum.serv_fail,
+        refused: sum.form_err + sum.not_imp + sum.refused + sum.bad_vers,
+        silent: sum.silent,
+        truncated: sum.truncated,
+        forwarded: sum.forwarded + sum.chased,
+        cached: desk.forward.cached,
+        upstream_failed: desk.forward.failed,
+        connections: desk.connections.open,
+        connections_accepted: desk.connections.accepted,
+        overloaded: queue_full.map(|(_, count)| count).sum::<u64>()
+            + desk.connections.refused
+            + desk.lookups_refused
+            + desk.replies_dropped,
     }
 }
 

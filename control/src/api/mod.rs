@@ -79,6 +79,9 @@ pub struct SourceStatus {
     pub masquerade_all: bool,
     /// Ranges outside the cluster that pods reach with their own address.
     pub non_masquerade_cidrs: Vec<IpNet>,
+    /// Where the node answers the cluster DNS itself; empty: pods do.
+    #[serde(default)]
+    pub cluster_dns: Vec<IpAddr>,
 }
 
 /// The intent that is in force.
@@ -166,12 +169,15 @@ pub struct DataplaneStatus {
     pub ports: usize,
     /// Flows in the tables of all ports.
     pub flows: usize,
-    /// Frames handed to the switch. `forwarded`, `answered`, `dropped` and `held` add up to it.
+    /// Frames handed to the switch. `forwarded`, `answered`, `asked`, `dropped` and `held` add up to it.
     pub received: u64,
     /// Frames sent on.
     pub forwarded: u64,
     /// Frames turned into an answer.
     pub answered: u64,
+    /// Queries and packets for the cluster DNS that this node answers.
+    #[serde(default)]
+    pub asked: u64,
     /// Frames discarded.
     pub dropped: u64,
     /// Records of drops ([`RecentDrop`]) that gave way to more recent ones.
@@ -180,6 +186,9 @@ pub struct DataplaneStatus {
     /// What pods' DNS answers said, for rules with domainNames.
     #[serde(default)]
     pub names: NamesLearned,
+    /// The cluster DNS; absent if pods answer it.
+    #[serde(default)]
+    pub dns: Option<DnsStatus>,
     /// Frames that wait at the moment, such as fragments that came before their first.
     pub held: u64,
     /// Tunnel datagrams received and the calls that took.
@@ -201,6 +210,45 @@ pub struct NamesLearned {
     pub forgotten: u64,
     /// Answers that could not be read.
     pub unreadable: u64,
+}
+
+/// The cluster DNS that a node answers itself, and what came to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsStatus {
+    /// Where it is asked.
+    pub addresses: Vec<IpAddr>,
+    /// The cluster's zone.
+    pub zone: String,
+    /// Messages over UDP and over TCP.
+    pub udp: u64,
+    /// See `udp`.
+    pub tcp: u64,
+    /// Answers with records.
+    pub no_error: u64,
+    /// Answers that a name has no such records.
+    pub no_data: u64,
+    /// Answers that there is no such name.
+    pub nx_domain: u64,
+    /// Answers that it is not known yet, or cannot be.
+    pub serv_fail: u64,
+    /// Messages that were no proper query, and were answered so.
+    pub refused: u64,
+    /// Messages that were not answered at all.
+    pub silent: u64,
+    /// Answers over UDP with records that had no room.
+    pub truncated: u64,
+    /// Queries for names that are not the cluster's, or lead out of it.
+    pub forwarded: u64,
+    /// Those of them that were answered from memory.
+    pub cached: u64,
+    /// Questions that no upstream answered.
+    pub upstream_failed: u64,
+    /// Connections at the moment.
+    pub connections: u64,
+    /// Connections that came to be.
+    pub connections_accepted: u64,
+    /// Packets, queries and answers that were given up because there were too many.
+    pub overloaded: u64,
 }
 
 /// What carries traffic from and to the outside of the cluster.
