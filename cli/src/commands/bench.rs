@@ -10,6 +10,7 @@ use lab::bench::{self, Options};
   podplane lab bench --quick
   podplane lab bench services
   podplane lab bench policies
+  podplane lab bench dns
   podplane lab bench -o json > bench.json")]
 pub(crate) struct BenchArgs {
     /// What to measure [default: everything]
@@ -35,6 +36,8 @@ pub(crate) enum Part {
     Services,
     /// 1,000 policies over 10,000 pods: compiling them, one change, flows beside few and many
     Policies,
+    /// The cluster DNS next to unbound and dnsmasq
+    Dns,
 }
 
 /// Runs the bench.
@@ -50,6 +53,7 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Answer, Failure>
         options.traffic = args.what.contains(&Part::Traffic);
         options.services = options.services.filter(|_| args.what.contains(&Part::Services));
         options.policies = options.policies.filter(|_| args.what.contains(&Part::Policies));
+        options.names = args.what.contains(&Part::Dns);
     }
     let report = bench::run(options, &mut output::progress).map_err(|error| Failure::Failed(error.to_string()))?;
     context.show(&report, |report| report.table())?;

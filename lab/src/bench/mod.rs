@@ -12,9 +12,11 @@
 //!
 //! What many Services cost is measured on podplane alone ([`services`]): a ratio of the same connections beside few and many
 //! Services, the time and memory that a change takes in a large cluster, and whether anything of much traffic is lost
-//! ([`mod@traffic`]). What many policies cost is measured likewise ([`policies`]).
+//! ([`mod@traffic`]). What many policies cost is measured likewise ([`policies`]). The cluster DNS is measured next to
+//! other name servers ([`dns`]).
 
 mod crowd;
+mod dns;
 mod kernel;
 pub(crate) mod peer;
 mod podplane;
@@ -25,6 +27,7 @@ mod traffic;
 
 use crate::error::{LabError, Result};
 use crate::namespaces::INTERNAL;
+pub use dns::{NamesReport, NamesSeries, Server, Way};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use peer::Address;
@@ -55,6 +58,8 @@ pub struct Options {
     pub services: Option<Size>,
     /// How many policies are measured, if they are.
     pub policies: Option<PolicySize>,
+    /// Whether the cluster DNS is compared with other servers.
+    pub names: bool,
 }
 
 impl Options {
@@ -70,6 +75,7 @@ impl Options {
             traffic: Counts { pairs: 1_000_000, flows: 60_000 },
         }),
         policies: Some(PolicySize { namespaces: 100, pods: 10_000, policies: 1_000 }),
+        names: true,
     };
     /// Enough to see whether something broke.
     pub const QUICK: Options = Options {
@@ -83,6 +89,7 @@ impl Options {
             traffic: Counts { pairs: 10_000, flows: 2_000 },
         }),
         policies: Some(PolicySize { namespaces: 20, pods: 1_000, policies: 200 }),
+        names: true,
     };
 }
 
@@ -171,6 +178,9 @@ pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     }
     if let Some(size) = options.policies {
         report.policies = Some(policies::run(&lab, cpus, options, size, progress)?);
+    }
+    if options.names {
+        report.names = Some(dns::run(&lab, cpus, options, progress)?);
     }
     Ok(report)
 }

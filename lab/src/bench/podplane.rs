@@ -114,6 +114,11 @@ impl BenchLab {
         SERVICE_ADDRESS
     }
 
+    /// Where the node answers the cluster DNS.
+    pub(super) fn dns_address(&self) -> &'static str {
+        "10.96.0.10"
+    }
+
     /// API socket of the node on which client and pod near are.
     pub(super) fn socket(&self) -> Result<PathBuf> {
         Lab::open(&self.name)?.socket("node1")

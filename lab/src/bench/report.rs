@@ -1,6 +1,6 @@
 //! What the bench found: medians per system and path, and the ratios between podplane and the kernel on the same path.
 
-use super::{Options, PoliciesReport, ServicesReport};
+use super::{NamesReport, Options, PoliciesReport, ServicesReport};
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write;
@@ -172,12 +172,14 @@ pub struct Report {
     pub services: Option<ServicesReport>,
     /// What many policies cost, if that was measured.
     pub policies: Option<PoliciesReport>,
+    /// What the cluster DNS answers, if that was measured.
+    pub names: Option<NamesReport>,
 }
 
 impl Report {
     pub(super) fn new(options: Options) -> Report {
         let (rounds, seconds) = (options.rounds, options.seconds);
-        Report { rounds, seconds, results: Vec::new(), ratios: Vec::new(), services: None, policies: None }
+        Report { rounds, seconds, results: Vec::new(), ratios: Vec::new(), services: None, policies: None, names: None }
     }
 
     /// Adds the value of one round.
@@ -240,7 +242,8 @@ impl Report {
         }
         let services = self.services.as_ref().map(ServicesReport::table);
         let policies = self.policies.as_ref().map(PoliciesReport::table);
-        text + &services.unwrap_or_default() + &policies.unwrap_or_default()
+        let names = self.names.as_ref().map(NamesReport::table);
+        text + &services.unwrap_or_default() + &policies.unwrap_or_default() + &names.unwrap_or_default()
     }
 }
 
