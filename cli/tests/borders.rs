@@ -59,7 +59,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("etherparse", &["wire"]),
     ("mio", &["node"]),
     ("pnet", &["lab", "wire"]),
-    ("smoltcp", &["lab", "node"]),
+    ("smoltcp", &["gateway", "lab"]),
     ("tun-tap", &["node"]),
 ];
 

@@ -183,7 +183,8 @@ fn start_pod(run_dir: &Path, pod: &PodSpec, settings: &Settings) -> Result<()> {
     if is_running(run_dir, pod) {
         return Ok(());
     }
-    files::write(&dir, pod, &settings.network().dns_addresses()[..1])?;
+    let options = &settings.node_options;
+    files::write(&dir, pod, options.cluster_domain(), &options.cluster_dns())?;
     let spec = dir.join("pod.json");
     fs::write(&spec, serde_json::to_vec(pod).expect("a pod's spec is plain data"))
         .map_err(|e| LabError::io(spec.display(), e))?;

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use policy::compile::CompileOptions;
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// How the nodes of a lab open TAPs.
@@ -45,15 +46,34 @@ pub struct NodeOptions {
     pub masquerade_all: bool,
     /// `--non-masquerade-cidrs`: outside destinations that see the pod's own address.
     pub non_masquerade_cidrs: Vec<IpNet>,
+    /// `--cluster-dns`: where nodes answer the cluster DNS; empty: nowhere, `None`: at the addresses of the lab's network.
+    #[serde(default)]
+    pub cluster_dns: Option<Vec<IpAddr>>,
+    /// `--cluster-domain`: the zone of the cluster's names; `None`: `cluster.local`.
+    #[serde(default)]
+    pub cluster_domain: Option<String>,
+    /// Other arguments as they were given, which only the nodes need to know: `--dns-upstream=...` and the like.
+    #[serde(default)]
+    pub others: Vec<String>,
 }
 
 impl NodeOptions {
+    /// The zone of the cluster's names.
+    pub(crate) fn cluster_domain(&self) -> &str {
+        self.cluster_domain.as_deref().unwrap_or("cluster.local")
+    }
+
+    /// Where nodes answer the cluster DNS.
+    pub fn cluster_dns(&self) -> Vec<IpAddr> {
+        self.cluster_dns.clone().unwrap_or_else(|| LabNetwork::default().dns_addresses())
+    }
+
     /// What of it changes the tables: the lab judges manifests as its nodes will.
     pub(crate) fn compile_options(&self) -> CompileOptions {
         CompileOptions {
             external_ips: self.external_ips.clone(),
             node_port_addresses: self.nodeport_addresses.clone(),
-            cluster_dns: Vec::new(),
+            cluster_dns: self.cluster_dns(),
         }
     }
 
@@ -72,6 +92,12 @@ impl NodeOptions {
             })
             .collect();
         args.extend(self.masquerade_all.then(|| "--masquerade-all".to_owned()));
+        args.extend(self.cluster_dns.as_ref().map(|addresses| {
+            let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            format!("--cluster-dns={}", if listed.is_empty() { "none".to_owned() } else { listed.join(",") })
+        }));
+        args.extend(self.cluster_domain.as_ref().map(|zone| format!("--cluster-domain={zone}")));
+        args.extend(self.others.iter().cloned());
         args
     }
 }
@@ -118,8 +144,12 @@ mod tests {
         let options = NodeOptions {
             external_ips: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/64".parse().unwrap()],
             masquerade_all: true,
+            cluster_dns: Some(Vec::new()),
+            others: vec!["--shards=2".to_owned()],
             ..NodeOptions::default()
         };
-        assert_eq!(options.args(), ["--external-ips=198.51.100.0/24,2001:db8::/64", "--masquerade-all"]);
+        let expected =
+            ["--external-ips=198.51.100.0/24,2001:db8::/64", "--masquerade-all", "--cluster-dns=none", "--shards=2"];
+        assert_eq!(options.args(), expected);
     }
 }

@@ -2,6 +2,7 @@
 
 mod text;
 
+use super::dns_flags::DnsFlags;
 use super::policy::FamilyArg;
 use super::service_flags::ServiceFlags;
 use crate::manifests::{self, ManifestArgs};
@@ -11,7 +12,7 @@ use lab::error::LabError;
 use lab::probe::{Outcome, ProbeProtocol, split_target};
 use lab::server::ListenPort;
 use lab::underlay::UnderlayKind;
-use lab::{Changed, Lab, Manifest, UpOptions};
+use lab::{Changed, Lab, Manifest, NodeOptions, UpOptions};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Write};
@@ -119,8 +120,13 @@ pub(crate) struct UpArgs {
     /// What joins the nodes
     #[arg(long, value_enum, default_value_t = Underlay::Auto, value_name = "KIND")]
     underlay: Underlay,
+    /// Threads of each node that carry traffic
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    shards: u16,
     #[command(flatten)]
     services: ServiceFlags,
+    #[command(flatten)]
+    dns: DnsFlags,
 }
 
 /// Arguments of `podplane lab apply` and `delete`.
@@ -302,6 +308,10 @@ fn up(args: UpArgs, context: &Context) -> Result<Answer, Failure> {
     if manifests.is_empty() && !args.paths.is_empty() {
         return Err(Failure::BadInput("no manifests".into()));
     }
+    // What a node would refuse is told here.
+    args.dns.cluster_dns(args.services.cluster_dns.as_ref()).map_err(Failure::BadInput)?;
+    let shards = (args.shards > 1).then(|| format!("--shards={}", args.shards));
+    let others = args.dns.args().into_iter().chain(shards).collect();
     let options = UpOptions {
         name: args.name.name,
         manifests,
@@ -317,7 +327,7 @@ fn up(args: UpArgs, context: &Context) -> Result<Answer, Failure> {
             Underlay::Bridge => UnderlayKind::Bridge,
             Underlay::Hub => UnderlayKind::Hub,
         },
-        node_options: args.services.node_options(),
+        node_options: NodeOptions { cluster_domain: args.dns.cluster_domain, others, ..args.services.node_options() },
     };
     let lab = Lab::up(&options, &mut output::warn).map_err(failure)?;
     let status = lab.status().map_err(failure)?;

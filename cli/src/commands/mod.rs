@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod completions;
 mod dns;
+mod dns_flags;
 mod explain;
 mod ingress;
 mod lab;

@@ -5,6 +5,7 @@ mod policies;
 mod services;
 mod tables;
 
+use super::dns_flags::DnsFlags;
 use super::service_flags::{self, ServiceFlags};
 use crate::output::{Answer, Context, Failure};
 use clap::{Args, Subcommand, ValueEnum};
@@ -67,6 +68,8 @@ pub(crate) struct NodeArgs {
     pub(crate) underlay_mtu: Option<u16>,
     #[command(flatten)]
     pub(crate) services: ServiceFlags,
+    #[command(flatten)]
+    pub(crate) dns: DnsFlags,
     /// Name servers whose answers say who has a name in domainNames of ClusterNetworkPolicies, beside pods of namespace
     /// kube-system with the label k8s-app=kube-dns (a node-local cache, for example: --trusted-dns 169.254.20.10). Their answers
     /// over UDP are read; who controls such a server decides which addresses those rules open
@@ -192,6 +195,7 @@ pub(crate) enum QueryCommand {
 
 /// Runs the node process.
 pub(crate) fn run(args: NodeArgs, _context: &Context) -> Result<Answer, Failure> {
+    let cluster_dns = args.dns.cluster_dns(args.services.cluster_dns.as_ref()).map_err(Failure::BadInput)?;
     let defaults = AgentConfig::new(&args.node_name, &args.cluster_dir, &args.socket);
     let config = AgentConfig {
         state_dir: args.state_dir,
@@ -210,6 +214,7 @@ pub(crate) fn run(args: NodeArgs, _context: &Context) -> Result<Answer, Failure>
         masquerade_all: args.services.masquerade_all,
         non_masquerade_cidrs: args.services.non_masquerade_cidrs,
         trusted_dns: args.trusted_dns,
+        cluster_dns,
         snat_ports: args.snat_ports,
         heartbeat_port: args.heartbeat_port,
         healthz_listen: args.healthz_listen.0,

@@ -4,9 +4,11 @@
 //! meaning and the same defaults.
 
 use clap::Args;
+use gateway::dns::desk::ADDRESSES_MAX;
 use ipnet::IpNet;
 use lab::NodeOptions;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 /// What is served to the outside, and when a packet's source becomes the node's address.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,30 @@ pub(crate) struct ServiceFlags {
     /// Pods reach these ranges with their own address instead of the node's; pods, Services and nodes are always reached so
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', value_parser = range)]
     pub(crate) non_masquerade_cidrs: Vec<IpNet>,
+    /// Addresses at which every node answers the cluster DNS itself, or `none`: then pods do [default: 10.96.0.10 and
+    /// fd00:10:96::a]
+    #[arg(long, value_name = "ADDR,...|none")]
+    pub(crate) cluster_dns: Option<Addresses>,
+}
+
+/// Addresses, or `none`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses(pub(crate) Vec<IpAddr>);
+
+impl FromStr for Addresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Addresses, String> {
+        if text == "none" {
+            return Ok(Addresses(Vec::new()));
+        }
+        let parse = |part: &str| part.parse().map_err(|_| format!("{part:?} is not an address, nor none"));
+        let addresses = text.split(',').map(parse).collect::<Result<Vec<IpAddr>, _>>()?;
+        match addresses.len() {
+            ..=ADDRESSES_MAX => Ok(Addresses(addresses)),
+            _ => Err(format!("no more than {ADDRESSES_MAX} addresses")),
+        }
+    }
 }
 
 impl ServiceFlags {
@@ -35,6 +61,9 @@ impl ServiceFlags {
             external_ips: self.external_ips.clone(),
             masquerade_all: self.masquerade_all,
             non_masquerade_cidrs: self.non_masquerade_cidrs.clone(),
+            cluster_dns: self.cluster_dns.clone().map(|addresses| addresses.0),
+            cluster_domain: None,
+            others: Vec::new(),
         }
     }
 }
@@ -68,6 +97,18 @@ mod tests {
         assert_eq!(texts, ["192.0.2.0/24", "2001:db8::1/128", "10.0.0.1/32"]);
         assert_eq!(parse(&[]).unwrap(), ServiceFlags::default());
         assert!(parse(&["--masquerade-all"]).unwrap().masquerade_all);
+    }
+
+    #[test]
+    fn the_addresses_of_the_cluster_dns_are_listed_or_none() {
+        let listed = |text: &str| parse(&["--cluster-dns", text]).map(|flags| flags.node_options().cluster_dns);
+        assert_eq!(
+            listed("10.0.0.10,fd00::a"),
+            Ok(Some(vec!["10.0.0.10".parse().unwrap(), "fd00::a".parse().unwrap()]))
+        );
+        assert_eq!(listed("none"), Ok(Some(Vec::new())));
+        assert!(listed("10.0.0.10,dns").unwrap_err().contains("\"dns\" is not an address, nor none"));
+        assert!(listed("::1,::2,::3,::4,::5").unwrap_err().contains("no more than 4 addresses"));
     }
 
     #[test]

@@ -77,11 +77,7 @@ pub fn explain(
         non_masquerade: options.non_masquerade_cidrs.clone(),
         masquerade_all: options.masquerade_all,
     };
-    let compile = CompileOptions {
-        external_ips: options.external_ips.clone(),
-        node_port_addresses: options.nodeport_addresses.clone(),
-        cluster_dns: Vec::new(),
-    };
+    let compile = options.compile_options();
     let mut assumed = scene::assumed(objects, question.assume_pods);
     let census = crate::census::Census::of(objects.iter().chain(&assumed).map(|sourced| &sourced.object));
     let mut place = Place::find(&question.from, &census)?;

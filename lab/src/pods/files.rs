@@ -2,6 +2,7 @@
 
 use super::PodSpec;
 use crate::error::{LabError, Result};
+use control::resolv_conf;
 use std::fmt::Write;
 use std::fs;
 use std::net::IpAddr;
@@ -11,9 +12,20 @@ use std::path::Path;
 pub(crate) const BOUND: [(&str, &str); 3] =
     [("hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname")];
 
-/// Writes the files of `pod` into `dir`.
-pub(crate) fn write(dir: &Path, pod: &PodSpec, nameservers: &[IpAddr]) -> Result<()> {
-    let contents = [hosts(pod), resolv_conf(&pod.namespace, nameservers), format!("{}\n", pod.hostname)];
+/// Where the machine's own resolver is configured.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Writes the files of `pod` into `dir`; it asks `cluster_dns` for the names of `zone`.
+pub(crate) fn write(dir: &Path, pod: &PodSpec, zone: &str, cluster_dns: &[IpAddr]) -> Result<()> {
+    // One server is enough, of a family that the pod has: it is the pod's own node, whatever the address.
+    let has_family = |server: &&IpAddr| pod.addresses.iter().any(|addr| addr.is_ipv4() == server.is_ipv4());
+    let asked: Vec<IpAddr> = cluster_dns.iter().find(has_family).copied().into_iter().collect();
+    // Nodes of a lab ask whom the machine asks, but its search domains would make another lab of it on every machine.
+    let machine = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    let node: String =
+        machine.lines().filter(|line| line.starts_with("nameserver")).map(|line| format!("{line}\n")).collect();
+    let resolv_conf = resolv_conf::write(&pod.dns, &pod.namespace, zone, &asked, &node);
+    let contents = [hosts(pod), resolv_conf, format!("{}\n", pod.hostname)];
     for ((name, _), content) in BOUND.iter().zip(contents) {
         let path = dir.join(name);
         fs::write(&path, content).map_err(|e| LabError::io(path.display(), e))?;
@@ -34,14 +46,5 @@ fn hosts(pod: &PodSpec) -> String {
     for address in &pod.addresses {
         let _ = writeln!(text, "{address}\t{}", pod.hostname);
     }
-    text
-}
-
-fn resolv_conf(namespace: &str, nameservers: &[IpAddr]) -> String {
-    let mut text = format!("search {namespace}.svc.cluster.local svc.cluster.local cluster.local\n");
-    for nameserver in nameservers {
-        let _ = writeln!(text, "nameserver {nameserver}");
-    }
-    text.push_str("options ndots:5\n");
     text
 }

@@ -13,6 +13,7 @@ pub(crate) mod files;
 pub(crate) mod sandbox;
 
 use crate::server::{ListenPort, ServerProtocol};
+use control::resolv_conf::PodDns;
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -42,6 +43,9 @@ pub(crate) struct PodSpec {
     pub(crate) ports: Vec<ListenPort>,
     /// The annotated command.
     pub(crate) command: Option<String>,
+    /// What it says about its resolver.
+    #[serde(default)]
+    pub(crate) dns: PodDns,
 }
 
 impl PodSpec {
@@ -65,6 +69,7 @@ impl PodSpec {
             host_network: spec.host_network.unwrap_or(false),
             hostname: spec.hostname.clone().unwrap_or_else(|| name.chars().take(63).collect()),
             ports: listen_ports(pod),
+            dns: PodDns::of(pod),
             command: annotations.and_then(|annotations| annotations.get(COMMAND_ANNOTATION)).cloned(),
             name,
         })

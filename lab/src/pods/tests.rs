@@ -61,7 +61,7 @@ fn the_files_are_those_of_a_kubelet() {
     let dir = std::env::temp_dir().join(format!("podplane-files-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let spec = PodSpec::of(&pod(running())).unwrap();
-    files::write(&dir, &spec, &["10.96.0.10".parse().unwrap()]).unwrap();
+    files::write(&dir, &spec, "cluster.local", &["10.96.0.10".parse().unwrap()]).unwrap();
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
     assert_eq!(
         read("resolv.conf"),

@@ -79,6 +79,9 @@ fn of_node(socket: &Path, flags: &ServiceFlags) -> Result<Cluster, Failure> {
         external_ips: source.external_ips,
         masquerade_all: source.masquerade_all,
         non_masquerade_cidrs: source.non_masquerade_cidrs,
+        cluster_dns: Some(source.cluster_dns),
+        cluster_domain: None,
+        others: Vec::new(),
     };
     let network = LabNetwork { services: source.service_cidrs, ..LabNetwork::default() };
     Ok(Cluster { objects, network, options: chosen(flags, running) })

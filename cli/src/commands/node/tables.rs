@@ -48,10 +48,30 @@ pub(super) fn status(status: &Status) -> String {
         rows.push(row(
             "frames",
             format!(
-                "{} received = {} forwarded + {} answered + {} dropped + {} held",
-                dataplane.received, dataplane.forwarded, dataplane.answered, dataplane.dropped, dataplane.held
+                "{} received = {} forwarded + {} answered + {} asked + {} dropped + {} held",
+                dataplane.received,
+                dataplane.forwarded,
+                dataplane.answered,
+                dataplane.asked,
+                dataplane.dropped,
+                dataplane.held
             ),
         ));
+        if let Some(dns) = &dataplane.dns {
+            rows.push(row(
+                "cluster DNS",
+                format!(
+                    "{} at {}: {} queries over UDP, {} over TCP, {} forwarded, {} failed, {} given up",
+                    dns.zone,
+                    list(&dns.addresses),
+                    dns.udp,
+                    dns.tcp,
+                    dns.forwarded,
+                    dns.serv_fail + dns.upstream_failed,
+                    dns.overloaded
+                ),
+            ));
+        }
         let names = dataplane.names;
         if names.learned > 0 || names.unreadable > 0 {
             rows.push(row(
