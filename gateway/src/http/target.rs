@@ -49,6 +49,10 @@ impl Target {
         if path.as_str().len() > target_bytes_max {
             return Err(Unacceptable::TooLong);
         }
+        // HTTP/2 carries bytes that no request line may have (RFC 9113 8.3.1).
+        if !path.as_str().bytes().all(|byte| matches!(byte, b'!'..=b'~')) {
+            return Err(Unacceptable::Form);
+        }
         if !path.path().starts_with('/') || uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
             return Err(Unacceptable::Form);
         }
