@@ -115,3 +115,13 @@ fn a_certificate_out_of_date_is_served_with_a_warning() {
     let early = at(1_000_000_000).expect("the year 2001 is too early").to_string();
     assert!(early.starts_with("is not valid before 20"), "{early}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_certificate_or_error(
+        label in "(CERTIFICATE|PRIVATE KEY|EC PRIVATE KEY|RSA PRIVATE KEY)", body in "[A-Za-z0-9+/=\n]{0,200}", more in ".{0,40}",
+    ) {
+        let text = format!("{more}\n-----BEGIN {label}-----\n{body}\n-----END {label}-----\n{more}");
+        proptest::prop_assert!(check(&text, &text).is_err());
+    }
+}
