@@ -107,7 +107,18 @@ pub struct Proxy {
 impl Proxy {
     /// Starts it on loopback with the manifests of `folder` and waits until it is ready.
     pub fn start(folder: &Folder, args: &[&str]) -> Proxy {
-        let mut child = Command::new(PODPLANE)
+        Proxy::run(Command::new(PODPLANE), folder, args)
+    }
+
+    /// The same with no more than `count` open descriptors.
+    pub fn start_with_descriptors(count: u32, folder: &Folder, args: &[&str]) -> Proxy {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {count} && exec \"$@\""), "sh", PODPLANE]);
+        Proxy::run(command, folder, args)
+    }
+
+    fn run(mut command: Command, folder: &Folder, args: &[&str]) -> Proxy {
+        let mut child = command
             .args(["-o", "json", "ingress", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "-f"])
             .arg(folder.path())
             .args(args)
