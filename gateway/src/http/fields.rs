@@ -49,7 +49,7 @@ const OWN: [&str; 8] = [
 fn is_almost_own(name: &HeaderName) -> bool {
     let name = name.as_str();
     let is_same = |own: &&str| own.bytes().eq(name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte }));
-    name.contains('_') && OWN.iter().any(|own| is_same(own))
+    name.contains('_') && OWN.iter().any(is_same)
 }
 
 /// Takes out of a request what ends here: hop-by-hop fields, those that Connection names, those that are almost the proxy's own,
