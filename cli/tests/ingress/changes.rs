@@ -30,6 +30,56 @@ fn a_change_takes_effect_within_a_second_and_nothing_is_reloaded() {
     assert!(live.get("/").starts_with("other\n"));
 }
 
+/// A Gateway's listener on a port of its own, and one that shares the port of HTTP.
+#[test]
+fn i17_gateways_are_served_on_their_own_ports_and_on_shared_ones() {
+    let (folder, _backend, proxy) = shop(&[]);
+    let backend = Backend::start("routed");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let shared = proxy.http.port();
+    let gateway = format!(
+        "{}---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {{name: podplane}}
+spec: {{controllerName: podplane.io/gateway}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: door, namespace: default}}
+spec:
+  gatewayClassName: podplane
+  listeners:
+  - {{name: own, port: {free}, protocol: HTTP}}
+  - {{name: shared, port: {shared}, protocol: HTTP, hostname: gateway.example}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: routed, namespace: default}}
+spec:
+  parentRefs: [{{name: door}}]
+  hostnames: [gateway.example]
+  rules: [{{matches: [{{path: {{value: /api}}}}], backendRefs: [{{name: routed, port: 80}}]}}]
+",
+        service("routed", &[backend.address], "")
+    );
+    let file = folder.write("gateway.yaml", &gateway);
+    let ask_own = || {
+        let url = format!("http://gateway.example:{free}/api/x");
+        let resolve = format!("gateway.example:{free}:127.0.0.1");
+        let output =
+            std::process::Command::new("curl").args(["-s", "--max-time", "5", "--resolve", &resolve, &url]).output();
+        crate::support::text(&output.expect("curl is installed").stdout)
+    };
+    takes_effect("the own port", PATIENCE, || ask_own().starts_with("routed\nGET /api/x HTTP/1.1\r\n"));
+    assert!(proxy.get("http://gateway.example/api", &[]).starts_with("routed\n"));
+    assert_eq!(proxy.status("http://gateway.example/other", &[]), "404 1.1");
+    assert!(proxy.get("http://shop.example/", &[]).starts_with("shop\n"));
+    std::fs::remove_file(file).expect("it is there");
+    takes_effect("the closed port", PATIENCE, || ask_own().is_empty());
+    assert_eq!(proxy.status("http://gateway.example/api", &[]), "404 1.1");
+}
+
 /// A connection that is kept.
 struct Live(TcpStream);
 
@@ -138,6 +188,20 @@ fn i20_what_is_under_way_is_answered_before_the_end() {
     assert!(busy.is_closed());
     assert_eq!(proxy.wait(), Some(0));
     assert_eq!(proxy.stderr(), "");
+}
+
+/// Browsers open connections before they need them.
+#[test]
+fn i20_a_connection_that_has_asked_nothing_keeps_nobody() {
+    let (_folder, _backend, mut proxy) = shop(&["--drain-timeout", "25", "--healthz-listen", "127.0.0.1:0"]);
+    let mut live = Live::open(&proxy);
+    proxy.counts("open_connections", 1);
+    let began = Instant::now();
+    proxy.terminate();
+    assert!(live.is_closed());
+    drop(live);
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[test]
