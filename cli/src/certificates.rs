@@ -20,7 +20,7 @@ pub(crate) fn problems(cluster: &Cluster) -> Vec<Problem> {
         match secret.object.certificate() {
             Err(lacking) => {
                 for entry in lacking {
-                    add(format!("data[{entry}]"), "is missing".to_owned(), Severity::Refused);
+                    add(format!("data[{entry}]"), "is empty".to_owned(), Severity::Refused);
                 }
             }
             Ok((chain, key)) => match check_certificate(chain, key, SystemTime::now()) {

@@ -38,11 +38,13 @@ fn a_secret_without_a_key_is_refused_by_name() {
     let (code, told) = check(&secret("shop", &pair.chain, "nothing"));
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("Secret default/shop: data[tls.key]: holds no private key"), "{told}");
-    let lacking = "{apiVersion: v1, kind: Secret, metadata: {name: shop}, type: kubernetes.io/tls, data: {}}";
-    let (code, told) = check(lacking);
-    assert_eq!(code, Some(1), "{told}");
-    for entry in ["data[tls.crt]: is missing", "data[tls.key]: is missing"] {
-        assert!(told.contains(&format!("Secret default/shop: {entry}")), "{told}");
+    for (data, words) in [("{}", "required for type kubernetes.io/tls"), ("{tls.crt: '', tls.key: ''}", "is empty")] {
+        let lacking = "{apiVersion: v1, kind: Secret, metadata: {name: shop}, type: kubernetes.io/tls, data: DATA}";
+        let (code, told) = check(&lacking.replace("DATA", data));
+        assert_eq!(code, Some(1), "{told}");
+        for entry in ["data[tls.crt]", "data[tls.key]"] {
+            assert!(told.contains(&format!("Secret default/shop: {entry}: {words}")), "{told}");
+        }
     }
 }
 
