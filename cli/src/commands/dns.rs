@@ -54,8 +54,8 @@ pub(crate) struct DnsArgs {
 }
 
 /// Which pods have names.
-#[derive(Clone, Copy, ValueEnum)]
-enum Pods {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pods {
     /// None.
     Disabled,
     /// Every address, whether a pod has it or not.
@@ -64,8 +64,18 @@ enum Pods {
     Verified,
 }
 
+impl From<Pods> for PodRecords {
+    fn from(pods: Pods) -> PodRecords {
+        match pods {
+            Pods::Disabled => PodRecords::Disabled,
+            Pods::Insecure => PodRecords::Insecure,
+            Pods::Verified => PodRecords::Verified,
+        }
+    }
+}
+
 /// A server's address; the port of DNS if it says none.
-fn server(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn server(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = IpAddr::from_str(bare) {
         return Ok(SocketAddr::new(ip, DNS_PORT));
@@ -74,7 +84,7 @@ fn server(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// `ZONE=ADDR[:PORT]`.
-fn stub_domain(text: &str) -> Result<(String, SocketAddr), String> {
+pub(crate) fn stub_domain(text: &str) -> Result<(String, SocketAddr), String> {
     let (zone, address) = text.split_once('=').ok_or_else(|| format!("{text:?} is not ZONE=ADDR[:PORT]"))?;
     Ok((zone.to_owned(), server(address)?))
 }
@@ -141,11 +151,7 @@ fn say(ready: &Ready, context: &Context) -> Result<(), Failure> {
 impl DnsArgs {
     /// How the cluster's names are answered.
     fn dns(&self, own: &[SocketAddr]) -> DnsConfig {
-        let pods = match self.pods {
-            Pods::Disabled => PodRecords::Disabled,
-            Pods::Insecure => PodRecords::Insecure,
-            Pods::Verified => PodRecords::Verified,
-        };
+        let pods = self.pods.into();
         let addresses = own.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
         DnsConfig { pods, addresses, ..self.zone.clone() }
     }

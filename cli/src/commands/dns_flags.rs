@@ -1,12 +1,12 @@
 //! The flags about the cluster DNS that `podplane node` and `podplane lab up` share; where it is asked is in `service_flags`.
 
+use super::dns::{Pods, server, stub_domain};
 use super::service_flags::Addresses;
 use clap::{Args, ValueEnum};
 use control::agent::ClusterDns;
-use gateway::dns::forward::{DNS_PORT, StubDomain};
-use gateway::dns::{DnsConfig, PodRecords};
-use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
+use gateway::dns::DnsConfig;
+use gateway::dns::forward::StubDomain;
+use std::net::SocketAddr;
 
 /// How nodes answer names.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -17,56 +17,14 @@ pub(crate) struct DnsFlags {
     pub(crate) cluster_domain: Option<String>,
     /// Whether 1-2-3-4.NAMESPACE.pod.ZONE is answered: never, for every address, or where a pod has it [default: insecure]
     #[arg(long, value_enum, value_name = "MODE")]
-    pub(crate) dns_pods: Option<PodNames>,
+    pub(crate) dns_pods: Option<Pods>,
     /// Who is asked for names that are not the cluster's, in this order [default: the nameservers of the node's
     /// /etc/resolv.conf]
-    #[arg(long, value_name = "ADDR[:PORT],...", value_delimiter = ',')]
-    pub(crate) dns_upstream: Vec<Server>,
+    #[arg(long, value_name = "ADDR[:PORT],...", value_delimiter = ',', value_parser = server)]
+    pub(crate) dns_upstream: Vec<SocketAddr>,
     /// Who is asked for the names of a zone; may be repeated, also with several servers of a zone
-    #[arg(long, value_name = "ZONE=ADDR[:PORT]")]
-    pub(crate) dns_stub_domain: Vec<Stub>,
-}
-
-/// Which pods have names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PodNames {
-    /// None
-    Disabled,
-    /// Every address in every namespace
-    Insecure,
-    /// Pods that have that address in that namespace
-    Verified,
-}
-
-/// A name server: an address, with a port if it is another one than 53.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Server(pub(crate) SocketAddr);
-
-impl FromStr for Server {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Server, String> {
-        let address = text.parse::<IpAddr>().map(|addr| SocketAddr::new(addr, DNS_PORT));
-        let found = address.or_else(|_| text.parse::<SocketAddr>());
-        found.map(Server).map_err(|_| format!("{text:?} is not an address, with or without a port"))
-    }
-}
-
-/// A zone and one of its servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stub {
-    zone: String,
-    server: Server,
-}
-
-impl FromStr for Stub {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Stub, String> {
-        let parts = text.split_once('=').filter(|(zone, _)| !zone.is_empty());
-        let (zone, server) = parts.ok_or_else(|| format!("{text:?} is not ZONE=ADDR[:PORT]"))?;
-        Ok(Stub { zone: zone.to_owned(), server: server.parse()? })
-    }
+    #[arg(long, value_name = "ZONE=ADDR[:PORT]", value_parser = stub_domain)]
+    pub(crate) dns_stub_domain: Vec<(String, SocketAddr)>,
 }
 
 impl DnsFlags {
@@ -79,20 +37,15 @@ impl DnsFlags {
         }
         let of_zone = |zone: &String| DnsConfig::of_zone(zone).map_err(|error| format!("--cluster-domain: {error}"));
         let names = self.cluster_domain.as_ref().map(of_zone).transpose()?.unwrap_or_else(|| defaults.names.clone());
-        let pods = match self.dns_pods {
-            None => defaults.names.pods,
-            Some(PodNames::Disabled) => PodRecords::Disabled,
-            Some(PodNames::Insecure) => PodRecords::Insecure,
-            Some(PodNames::Verified) => PodRecords::Verified,
-        };
+        let pods = self.dns_pods.map_or(defaults.names.pods, Into::into);
         let mut stub_domains: Vec<StubDomain> = Vec::new();
-        for Stub { zone, server } in &self.dns_stub_domain {
+        for (zone, server) in &self.dns_stub_domain {
             match stub_domains.iter_mut().find(|known| known.zone == *zone) {
-                Some(known) => known.upstreams.push(server.0),
-                None => stub_domains.push(StubDomain { zone: zone.clone(), upstreams: vec![server.0] }),
+                Some(known) => known.upstreams.push(*server),
+                None => stub_domains.push(StubDomain { zone: zone.clone(), upstreams: vec![*server] }),
             }
         }
-        let upstreams = self.dns_upstream.iter().map(|server| server.0).collect();
+        let upstreams = self.dns_upstream.clone();
         let dns = ClusterDns { addresses, names: DnsConfig { pods, ..names }, upstreams, stub_domains };
         dns.check().map_err(|error| format!("cluster DNS: {error}"))?;
         Ok(Some(dns))
@@ -103,9 +56,9 @@ impl DnsFlags {
         let mut args: Vec<String> = Vec::new();
         let pods = self.dns_pods.and_then(|pods| pods.to_possible_value());
         args.extend(pods.map(|value| format!("--dns-pods={}", value.get_name())));
-        args.extend(self.dns_upstream.iter().map(|server| format!("--dns-upstream={}", server.0)));
+        args.extend(self.dns_upstream.iter().map(|server| format!("--dns-upstream={server}")));
         let stubs = self.dns_stub_domain.iter();
-        args.extend(stubs.map(|stub| format!("--dns-stub-domain={}={}", stub.zone, stub.server.0)));
+        args.extend(stubs.map(|(zone, server)| format!("--dns-stub-domain={zone}={server}")));
         args
     }
 }
@@ -147,7 +100,7 @@ mod tests {
     fn servers_of_one_zone_are_put_together() {
         let dns = parse(&ALL).unwrap().cluster_dns(None).unwrap().expect("names are answered");
         assert_eq!((dns.upstreams.len(), dns.stub_domains.len(), dns.stub_domains[0].upstreams.len()), (2, 1, 2));
-        assert_eq!(dns.names.pods, PodRecords::Verified);
+        assert_eq!(dns.names.pods, Pods::Verified.into());
         assert_eq!(dns.addresses, ClusterDns::default().addresses);
         assert_eq!(parse(&ALL).unwrap().cluster_dns(Some(&Addresses(Vec::new()))), Ok(None));
     }
