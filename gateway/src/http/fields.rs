@@ -6,6 +6,7 @@ use http::header::{
 };
 use policy::routes::HeaderChanges;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -110,51 +111,108 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     (asks && !is_h2c).then(|| protocol.clone())
 }
 
-/// What is said of a client to backends; made once for a connection.
+/// Whether `name` is one of the fields that describe a client and that nobody else may set.
+pub(super) fn is_description(name: &HeaderName) -> bool {
+    [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID]
+        .contains(name)
+}
+
+/// A client as backends are told of it; made once for a connection.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     address: HeaderValue,
     is_trusted: bool,
     scheme: HeaderValue,
     port: HeaderValue,
+    /// The lines that are the same for all its requests.
+    lines: Rc<[u8]>,
 }
 
 impl Client {
     /// Of the client at `address`, which speaks `scheme` to `port`. What a trusted one says of its own clients is believed.
     pub(super) fn new(address: IpAddr, is_trusted: bool, scheme: &'static str, port: u16) -> Client {
         let value = |text: String| HeaderValue::try_from(text).expect("addresses and numbers are visible ASCII");
+        let address = address.to_canonical();
+        let lines = format!(
+            "{X_FORWARDED_FOR}: {address}\r\n{X_REAL_IP}: {address}\r\n\
+             {X_FORWARDED_PROTO}: {scheme}\r\n{X_FORWARDED_PORT}: {port}\r\n"
+        );
         Client {
-            address: value(address.to_canonical().to_string()),
+            address: value(address.to_string()),
             is_trusted,
             scheme: HeaderValue::from_static(scheme),
             port: value(port.to_string()),
+            lines: lines.into_bytes().into(),
         }
     }
 
-    /// Sets the X-Forwarded fields, X-Real-IP and X-Request-Id of a request that asked for `authority`.
-    pub(super) fn describe(
+    /// What is said of it with a request that has `headers` and asked for `authority`.
+    pub(super) fn description(
         &self,
-        headers: &mut HeaderMap,
+        headers: &HeaderMap,
         authority: HeaderValue,
         request_id: impl FnOnce() -> HeaderValue,
-    ) {
-        if self.is_trusted {
+    ) -> Description {
+        let request_id = headers.get(X_REQUEST_ID).cloned().unwrap_or_else(request_id);
+        Description { client: self.clone(), authority, request_id }
+    }
+}
+
+/// The X-Forwarded fields, X-Real-IP and X-Request-Id of one request.
+#[derive(Clone, Debug)]
+pub(super) struct Description {
+    client: Client,
+    authority: HeaderValue,
+    request_id: HeaderValue,
+}
+
+impl Description {
+    /// Whether it holds whatever the request itself says.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.client.is_trusted
+    }
+
+    /// Bytes of its lines.
+    pub(super) fn bytes(&self) -> usize {
+        // The two names, a colon, a space and a line end each.
+        self.client.lines.len() + self.authority.len() + self.request_id.len() + 16 + 12 + 8
+    }
+
+    /// Writes its lines.
+    pub(super) fn write(&self, head: &mut Vec<u8>) {
+        let parts = [
+            b"x-forwarded-host: ",
+            self.authority.as_bytes(),
+            b"\r\nx-request-id: ",
+            self.request_id.as_bytes(),
+            b"\r\n",
+        ];
+        head.extend_from_slice(&self.client.lines);
+        for part in parts {
+            head.extend_from_slice(part);
+        }
+    }
+
+    /// Sets its fields among others.
+    pub(super) fn insert(self, headers: &mut HeaderMap) {
+        let Description { client, authority, request_id } = self;
+        headers.insert(X_REQUEST_ID, request_id);
+        if client.is_trusted {
             // Only its own word is believed: the last address of the chain, which it saw itself.
             let seen = headers.get_all(X_FORWARDED_FOR).iter().next_back().and_then(last_of_list);
-            headers.insert(X_FORWARDED_FOR, joined(headers, &X_FORWARDED_FOR, &self.address));
-            headers.entry(X_REAL_IP).or_insert_with(|| seen.unwrap_or_else(|| self.address.clone()));
-            headers.entry(X_FORWARDED_PROTO).or_insert_with(|| self.scheme.clone());
+            headers.insert(X_FORWARDED_FOR, joined(headers, &X_FORWARDED_FOR, &client.address));
+            headers.entry(X_REAL_IP).or_insert_with(|| seen.unwrap_or(client.address));
+            headers.entry(X_FORWARDED_PROTO).or_insert(client.scheme);
             headers.entry(X_FORWARDED_HOST).or_insert(authority);
-            headers.entry(X_FORWARDED_PORT).or_insert_with(|| self.port.clone());
+            headers.entry(X_FORWARDED_PORT).or_insert(client.port);
         } else {
             headers.remove(FORWARDED);
-            headers.insert(X_FORWARDED_FOR, self.address.clone());
-            headers.insert(X_REAL_IP, self.address.clone());
-            headers.insert(X_FORWARDED_PROTO, self.scheme.clone());
+            headers.insert(X_FORWARDED_FOR, client.address.clone());
+            headers.insert(X_REAL_IP, client.address);
+            headers.insert(X_FORWARDED_PROTO, client.scheme);
             headers.insert(X_FORWARDED_HOST, authority);
-            headers.insert(X_FORWARDED_PORT, self.port.clone());
+            headers.insert(X_FORWARDED_PORT, client.port);
         }
-        headers.entry(X_REQUEST_ID).or_insert_with(request_id);
     }
 }
 
@@ -256,7 +314,24 @@ mod tests {
     fn describe(is_trusted: bool, sent: &[(&str, &str)], expected: &[(&str, &str)]) {
         let mut sent = headers(sent);
         let client = Client::new("192.0.2.1".parse().unwrap(), is_trusted, "https", 443);
-        client.describe(&mut sent, HeaderValue::from_static("a:443"), || HeaderValue::from_static("id"));
+        let authority = HeaderValue::from_static("a:443");
+        let description = client.description(&sent, authority, || HeaderValue::from_static("id"));
+        let mut written = Vec::new();
+        description.write(&mut written);
+        assert!(written.len() <= description.bytes());
+        if description.is_complete() {
+            let mut direct: HeaderMap = sent
+                .iter()
+                .filter(|(name, _)| !is_description(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            for line in std::str::from_utf8(&written).unwrap().lines() {
+                let (name, value) = line.split_once(": ").unwrap();
+                direct.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+            }
+            assert_eq!(lines(&direct), lines(&headers(expected)), "written directly");
+        }
+        description.insert(&mut sent);
         assert_eq!(lines(&sent), lines(&headers(expected)));
     }
 

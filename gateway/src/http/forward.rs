@@ -8,16 +8,13 @@
 //! one that is late, 503 if there is none.
 
 use super::answer::{AnswerBody, Attendance, Content, Refusal};
-use super::backend::{
-    Answer, Backend, BackendKey, Download, Failure, Http1, Lease, Length, Sending, Shared, write_head,
-};
+use super::backend::{Answer, Backend, BackendKey, Download, Failure, Head, Http1, Lease, Length, Sending, Shared};
 use super::choice::{Group, Held};
 use super::connection::{ClientConnection, LocalTasks};
-use super::fields;
+use super::fields::{self, Description};
 use super::mirror;
 use super::requests::{BODY_TOO_LARGE, UNROUTABLE, unresolved};
 use super::rewrite;
-use super::target::Target;
 use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadError, UploadProgress};
 use super::worker::Worker;
@@ -42,7 +39,8 @@ pub(super) struct Routed<'a> {
     pub(super) rule: &'a Rule,
     pub(super) forward: &'a Forward,
     pub(super) matched_prefix_bytes: usize,
-    pub(super) target: Target,
+    /// Host and port that the request names.
+    pub(super) authority: HeaderValue,
 }
 
 /// A request as backends are to have it.
@@ -51,6 +49,8 @@ pub(super) struct Outgoing {
     pub(super) path: PathAndQuery,
     pub(super) host: HeaderValue,
     pub(super) headers: HeaderMap,
+    /// What is said of the client, where that is not among `headers`.
+    pub(super) description: Option<Description>,
     pub(super) length: Length,
     pub(super) upload: Upload,
     pub(super) progress: Rc<UploadProgress>,
@@ -77,7 +77,7 @@ pub(super) async fn forward(
     progress: &Rc<UploadProgress>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let worker = &connection.worker;
-    let Routed { held, rule, forward, matched_prefix_bytes, target } = routed;
+    let Routed { held, rule, forward, matched_prefix_bytes, authority } = routed;
     let weighted = held.target(forward).ok_or(UNROUTABLE)?;
     let endpoints = match &weighted.target {
         RouteTarget::Endpoints(endpoints) => endpoints,
@@ -89,18 +89,28 @@ pub(super) async fn forward(
     let mut outgoing = Outgoing {
         length: length(&incoming),
         method: parts.method,
-        path: target.path,
-        host: HeaderValue::try_from(target.authority).map_err(|_| UNROUTABLE)?,
+        path: parts.uri.into_parts().path_and_query.ok_or(UNROUTABLE)?,
+        host: authority,
         headers: parts.headers,
+        description: None,
         upload: Upload::Empty,
         progress: progress.clone(),
         upgrade,
     };
     fields::strip_request(&mut outgoing.headers);
     outgoing.headers.remove(HOST);
-    connection.client.describe(&mut outgoing.headers, outgoing.host.clone(), || worker.request_id());
+    let filters = || rule.filters.iter().chain(&weighted.filters);
+    let is_as_it_came = endpoints.protocol != BackendProtocol::H2c
+        && !filters().any(|filter| matches!(filter, Filter::RequestHeaders(_) | Filter::Mirror { .. }));
+    let description = connection.client.description(&outgoing.headers, outgoing.host.clone(), || worker.request_id());
+    if is_as_it_came && description.is_complete() {
+        // The head is written once, so that the fields need not become part of the map first.
+        outgoing.description = Some(description);
+    } else {
+        description.insert(&mut outgoing.headers);
+    }
     let mut mirrors = Vec::new();
-    for filter in rule.filters.iter().chain(&weighted.filters) {
+    for filter in filters() {
         match filter {
             Filter::RequestHeaders(changes) => fields::change(&mut outgoing.headers, changes),
             Filter::Rewrite { host, path } => {
@@ -142,7 +152,7 @@ pub(super) async fn forward(
         record.retries = attempted.retries;
     }
     let mut answer = result?;
-    for filter in rule.filters.iter().chain(&weighted.filters) {
+    for filter in filters() {
         if let Filter::ResponseHeaders(changes) = filter {
             fields::change(answer.headers_mut(), changes);
         }
@@ -219,7 +229,7 @@ enum Failed {
 
 /// A request between attempts: its head in the form that the target's protocol wants.
 enum Prepared {
-    Http1(Box<Sending>),
+    Http1(Sending),
     Http2(Box<Request<Upload>>),
     /// It is with a connection that has not given it back.
     Gone,
@@ -250,15 +260,15 @@ impl Attempts<'_> {
             }
             let Some((prepared, fixed)) = &mut prepared else { break };
             let deadline = self.limits.deadline();
-            let attempt = async {
-                match protocol {
-                    BackendProtocol::H2c => self.attempt_http2(&backend, prepared, fixed).await,
-                    BackendProtocol::Http1 | BackendProtocol::Https => {
-                        self.attempt_http1(&backend, prepared, fixed, is_fresh).await
-                    }
+            let attempted = match protocol {
+                // What an attempt by HTTP/2 holds is as large as the rest of a request, which would carry it along unused.
+                BackendProtocol::H2c => within(deadline, Box::pin(self.attempt_http2(&backend, prepared, fixed))).await,
+                BackendProtocol::Http1 | BackendProtocol::Https => {
+                    let attempt = pin!(self.attempt_http1(&backend, prepared, fixed, is_fresh));
+                    within(deadline, attempt).await
                 }
             };
-            match within(deadline, attempt).await {
+            match attempted {
                 Some(Ok(mut answer)) => {
                     answer.body_mut().set_deadline(deadline.map(sleep));
                     return Ok(answer);
@@ -295,16 +305,18 @@ impl Attempts<'_> {
         let kept = if is_fresh { None } else { backend.take_idle() };
         let mut http1 = match kept {
             Some(http1) => http1,
-            None => Http1::new(self.connect(backend, &fixed.host).await?),
+            // Rare, and large: it is not carried along by requests that find a connection.
+            None => Http1::new(Box::pin(self.connect(backend, &fixed.host)).await?),
         };
         let was_used = http1.is_used();
         let alarm = self.worker.clock.alarm(self.answer_limit());
-        match http1.exchange(sending, fixed.method == Method::HEAD, alarm).await {
+        let spare = std::mem::take(&mut fixed.spare);
+        match http1.exchange(sending, fixed.method == Method::HEAD, alarm, spare).await {
             Ok(answer) if answer.upgrade.is_some() => self.switch(answer, http1, lease, fixed),
             Ok(answer) => {
                 let sending = std::mem::replace(prepared, Prepared::Gone);
                 let Prepared::Http1(sending) = sending else { return Err(self.bad_answer()) };
-                let sending = Some(*sending).filter(|sending| !sending.is_complete());
+                let sending = Some(sending).filter(|sending| !sending.is_complete());
                 Ok(http1_answer(answer, http1, lease, sending))
             }
             Err(Failure::Closed { sent }) => {
@@ -459,10 +471,12 @@ struct Fixed {
     host: String,
     progress: Rc<UploadProgress>,
     upgrade: Option<(HeaderValue, hyper::upgrade::OnUpgrade)>,
+    /// A map for the answer's fields: the request's, which is written by then.
+    spare: HeaderMap,
 }
 
 fn prepare(outgoing: Outgoing, protocol: BackendProtocol) -> Result<(Prepared, Fixed), Refusal> {
-    let Outgoing { method, path, host, headers, length, upload, progress, upgrade } = outgoing;
+    let Outgoing { method, path, host, mut headers, description, length, upload, progress, upgrade } = outgoing;
     let host_text = host.to_str().unwrap_or_default();
     let name = match protocol {
         BackendProtocol::Https => host_text.rsplit_once(':').map_or(host_text, |(name, _)| name).to_owned(),
@@ -475,7 +489,7 @@ fn prepare(outgoing: Outgoing, protocol: BackendProtocol) -> Result<(Prepared, F
             *request.method_mut() = method.clone();
             *request.uri_mut() = uri.map_err(|_| UNROUTABLE)?;
             *request.version_mut() = Version::HTTP_2;
-            *request.headers_mut() = headers;
+            *request.headers_mut() = std::mem::take(&mut headers);
             if length == Length::Chunked {
                 request.headers_mut().remove(CONTENT_LENGTH);
             }
@@ -483,11 +497,14 @@ fn prepare(outgoing: Outgoing, protocol: BackendProtocol) -> Result<(Prepared, F
         }
         BackendProtocol::Http1 | BackendProtocol::Https => {
             let protocol = upgrade.as_ref().map(|(protocol, _)| protocol);
-            let head = write_head(&method, path.as_str(), &host, &headers, length, protocol);
-            Prepared::Http1(Box::new(Sending::new(head, length, upload)))
+            let head =
+                Head { method: &method, path: path.as_str(), host: &host, headers: &headers, description, length };
+            let head = head.write(protocol);
+            Prepared::Http1(Sending::new(head, length, upload))
         }
     };
-    Ok((prepared, Fixed { method, host: name, progress, upgrade }))
+    headers.clear();
+    Ok((prepared, Fixed { method, host: name, progress, upgrade, spare: headers }))
 }
 
 fn http1_answer(answer: Answer, http1: Http1, lease: Lease, sending: Option<Sending>) -> Response<AnswerBody> {
@@ -509,11 +526,16 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// The output of `future`, unless `deadline` comes first.
-async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
-    match deadline {
-        None => Some(future.await),
-        Some(deadline) => tokio::time::timeout_at(deadline, future).await.ok(),
-    }
+async fn within<F: Future + Unpin>(deadline: Option<Instant>, mut future: F) -> Option<F::Output> {
+    let mut deadline = deadline.map(sleep);
+    poll_fn(|context| match Pin::new(&mut future).poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => match &mut deadline {
+            Some(deadline) => deadline.as_mut().poll(context).map(|()| None),
+            None => Poll::Pending,
+        },
+    })
+    .await
 }
 
 fn sleep(deadline: Instant) -> Pin<Box<Sleep>> {

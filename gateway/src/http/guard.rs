@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// What takes the place of a refused head: NUL stands nowhere in a head, and the empty line ends it.
 const POISON: &[u8] = b"\0\r\n\r\n";
 
+/// Answers up to this size are written in one piece: cheaper than two for the kernel, and one record instead of two in TLS.
+const GATHERED_BYTES_MAX: usize = 2048;
+
 /// A client connection whose bytes are inspected.
 #[derive(Debug)]
 pub(super) struct Guard<IO> {
@@ -87,7 +90,17 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, parts)
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        if bytes > GATHERED_BYTES_MAX {
+            return Pin::new(&mut self.io).poll_write_vectored(context, parts);
+        }
+        let mut gathered = [0; GATHERED_BYTES_MAX];
+        let mut at = 0;
+        for part in parts {
+            gathered[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        Pin::new(&mut self.io).poll_write(context, &gathered[..bytes])
     }
 
     fn is_write_vectored(&self) -> bool {

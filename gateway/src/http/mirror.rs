@@ -44,6 +44,7 @@ pub(super) fn start(
             path: outgoing.path.clone(),
             host: outgoing.host.clone(),
             headers: outgoing.headers.clone(),
+            description: None,
             length: outgoing.length,
             upload,
             progress: Rc::<UploadProgress>::default(),

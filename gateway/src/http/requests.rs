@@ -54,16 +54,18 @@ async fn respond(
 ) -> Result<Response<AnswerBody>, Refusal> {
     let worker = &connection.worker;
     let limits = &worker.config().limits;
+    // The access log and the backend are to have the same id.
+    if let Some(record) = &mut attendance.record {
+        let id = request.headers_mut().entry(X_REQUEST_ID).or_insert_with(|| worker.request_id());
+        record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
+    }
     let target = Target::check(&request, limits.target_bytes_max).map_err(|why| refuse(worker.counters(), why))?;
     if limits.body_bytes_max.is_some_and(|max| request.body().size_hint().lower() > max) {
         worker.counters().refused_large.count();
         return Err(BODY_TOO_LARGE);
     }
-    // A client that the routes do not send on keeps its id all the same: the access log has it.
     if let Some(record) = &mut attendance.record {
-        let id = request.headers_mut().entry(X_REQUEST_ID).or_insert_with(|| worker.request_id());
-        record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
-        record.host.clone_from(&target.host);
+        record.host = target.host.clone().into_owned();
     }
     let held = worker.held();
     let found = held.routes.find(&policy::routes::Request {
@@ -92,7 +94,8 @@ async fn respond(
     }
     match &rule.outcome {
         Outcome::Forward(forward) => {
-            let routed = forward::Routed { held: &held, rule, forward, matched_prefix_bytes, target };
+            let authority = target.authority();
+            let routed = forward::Routed { held: &held, rule, forward, matched_prefix_bytes, authority };
             forward::forward(connection, request, routed, attendance, upload).await
         }
         Outcome::Redirect(to) => {
@@ -100,7 +103,7 @@ async fn respond(
                 scheme: if connection.info.tls.is_some() { "https" } else { "http" },
                 host: &target.host,
                 port: connection.info.local_port,
-                path: &target.path,
+                path: target.path,
                 matched_prefix_bytes,
             };
             let answer = location(to, &redirected).and_then(|location| redirect(to.status, &location));

@@ -3,21 +3,23 @@
 //! Nothing is decoded. A path with a dot segment, plain or percent-encoded, is refused: clients resolve these themselves, and a
 //! backend that resolves what routes were not looked up by would be reached through a rule that does not lead there.
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Uri, Version, header};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Method, Request, Uri, Version, header};
+use std::borrow::Cow;
 
 /// Longest host: a DNS name has 253 characters and may end with a dot; an IPv6 address with brackets is shorter.
 const HOST_BYTES_MAX: usize = 254;
 
 /// A checked target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct Target<'a> {
     /// Host without port, in lower case, without a final dot; empty in HTTP/1.0 without Host.
-    pub(super) host: String,
+    pub(super) host: Cow<'a, str>,
     /// Host as it was sent, port included.
-    pub(super) authority: String,
+    authority: Option<&'a Authority>,
+    field: Option<&'a HeaderValue>,
     /// Path and query as they were sent.
-    pub(super) path: PathAndQuery,
+    pub(super) path: &'a PathAndQuery,
 }
 
 /// Why a request is refused.
@@ -37,9 +39,9 @@ pub(super) enum Unacceptable {
     TooLong,
 }
 
-impl Target {
+impl<'a> Target<'a> {
     /// The target of `request`.
-    pub(super) fn check<B>(request: &Request<B>, target_bytes_max: usize) -> Result<Target, Unacceptable> {
+    pub(super) fn check<B>(request: &'a Request<B>, target_bytes_max: usize) -> Result<Target<'a>, Unacceptable> {
         let uri = request.uri();
         // Extended CONNECT (RFC 8441) has a path and is served as an upgrade; the plain one has none.
         if request.method() == Method::CONNECT {
@@ -59,18 +61,29 @@ impl Target {
         if path.path().split('/').any(is_dot_segment) {
             return Err(Unacceptable::DotSegment);
         }
-        let authority = authority(uri, request.headers(), request.version())?;
-        Ok(Target { host: host(authority)?, authority: authority.to_owned(), path: path.clone() })
+        let mut fields = request.headers().get_all(header::HOST).iter();
+        let field = fields.next();
+        if fields.next().is_some() {
+            return Err(Unacceptable::Host);
+        }
+        let text = field.map(|field| field.to_str().map_err(|_| Unacceptable::Host)).transpose()?;
+        let host = host(named(uri, text, request.version())?)?;
+        Ok(Target { host, authority: uri.authority(), field, path })
+    }
+
+    /// Host as it was sent, port included, as a field has it.
+    pub(super) fn authority(&self) -> HeaderValue {
+        let whole = self.authority.map(|authority| HeaderValue::from_str(authority.as_str()));
+        match (whole, self.field) {
+            (Some(Ok(authority)), _) => authority,
+            (_, Some(field)) => field.clone(),
+            (_, None) => HeaderValue::from_static(""),
+        }
     }
 }
 
-/// The one host that the request names.
-fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<&'a str, Unacceptable> {
-    let mut fields = headers.get_all(header::HOST).iter();
-    let field = fields.next().map(|value| value.to_str().map_err(|_| Unacceptable::Host)).transpose()?;
-    if fields.next().is_some() {
-        return Err(Unacceptable::Host);
-    }
+/// The one host that the request line and Host name.
+fn named<'a>(uri: &'a Uri, field: Option<&'a str>, version: Version) -> Result<&'a str, Unacceptable> {
     match (uri.authority(), field) {
         (Some(authority), Some(field)) if !authority.as_str().eq_ignore_ascii_case(field) => {
             Err(Unacceptable::HostMismatch)
@@ -83,9 +96,9 @@ fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Resu
 }
 
 /// The host of an authority, as routes know it.
-fn host(authority: &str) -> Result<String, Unacceptable> {
+fn host(authority: &str) -> Result<Cow<'_, str>, Unacceptable> {
     if authority.is_empty() {
-        return Ok(String::new());
+        return Ok(Cow::Borrowed(""));
     }
     let (host, port) = match authority.rfind(']') {
         Some(end) if authority.starts_with('[') => authority.split_at(end + 1),
@@ -101,7 +114,8 @@ fn host(authority: &str) -> Result<String, Unacceptable> {
     if !is_port || !is_host || host.is_empty() || host.len() > HOST_BYTES_MAX {
         return Err(Unacceptable::Host);
     }
-    Ok(host.to_ascii_lowercase())
+    let is_lower = !host.bytes().any(|byte| byte.is_ascii_uppercase());
+    Ok(if is_lower { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) })
 }
 
 /// Whether a path's segment is `.` or `..`, with any of its dots percent-encoded.
@@ -123,8 +137,9 @@ mod tests {
         for host in hosts {
             request = request.header(header::HOST, *host);
         }
-        let target = Target::check(&request.body(()).unwrap(), 100)?;
-        Ok((target.host, target.path.to_string()))
+        let request = request.body(()).unwrap();
+        let target = Target::check(&request, 100)?;
+        Ok((target.host.to_string(), target.path.to_string()))
     }
 
     fn refused(uri: &str, hosts: &[&str], why: Unacceptable) {

@@ -46,7 +46,8 @@ pub struct Worker {
     draining: Cell<bool>,
     mirrors: Cell<u32>,
     ids: Cell<u64>,
-    id_keys: (RandomState, RandomState),
+    id_prefix: u64,
+    id_key: u64,
 }
 
 impl std::fmt::Debug for Worker {
@@ -89,7 +90,8 @@ impl Worker {
             draining: Cell::new(false),
             mirrors: Cell::new(0),
             ids: Cell::new(0),
-            id_keys: (RandomState::new(), RandomState::new()),
+            id_prefix: RandomState::new().hash_one(index),
+            id_key: RandomState::new().hash_one(index),
             proxy: proxy.clone(),
         });
         tokio::task::spawn_local(run_clock(Rc::downgrade(&worker)));
@@ -168,12 +170,15 @@ impl Worker {
         self.connections.borrow_mut().remove(number);
     }
 
-    /// An id that no other request has: 128 bits of a keyed hash of a counter.
+    /// An id that no other request has: a number of this worker, and a permutation of a counter under a key, so that ids do not tell how
+    /// many requests there are.
     pub(super) fn request_id(&self) -> HeaderValue {
-        let id = self.ids.get();
-        self.ids.set(id.wrapping_add(1));
-        let text = format!("{:016x}{:016x}", self.id_keys.0.hash_one(id), self.id_keys.1.hash_one(id));
-        HeaderValue::try_from(text).expect("hexadecimal digits are visible ASCII")
+        let count = self.ids.get();
+        self.ids.set(count.wrapping_add(1));
+        let mut text = [0; 32];
+        write_hex(&mut text[..16], self.id_prefix);
+        write_hex(&mut text[16..], mix(count ^ self.id_key));
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible ASCII")
     }
 
     /// Runs `mirror` beside everything else, unless too many run.
@@ -202,6 +207,20 @@ impl Worker {
         for connection in self.each_connection() {
             connection.check_times(&self.clock, times);
         }
+    }
+}
+
+/// The finalizer of splitmix64: one to one, and every bit depends on all.
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+fn write_hex(text: &mut [u8], mut bits: u64) {
+    for digit in text.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(bits & 15) as usize];
+        bits >>= 4;
     }
 }
 

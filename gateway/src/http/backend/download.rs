@@ -4,7 +4,7 @@ use super::super::chunks::{Chunks, Step};
 use super::http1::{Framing, Http1};
 use super::pool::Lease;
 use super::sending::Sending;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 use std::task::{Context, Poll, ready};
@@ -175,7 +175,7 @@ impl Reading {
             Reading::Close => Ok(Taken::Data(input.split().freeze())),
             Reading::Chunked(chunks) => {
                 let (skip, step) = chunks.step(input).map_err(|_| Truncated)?;
-                let _ = input.split_to(skip);
+                input.advance(skip);
                 match step {
                     Step::More => Ok(Taken::Nothing),
                     Step::Data(data) => Ok(Taken::Data(input.split_to(data).freeze())),

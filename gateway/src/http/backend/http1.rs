@@ -12,7 +12,7 @@ use super::sending::{SendError, Sending};
 use crate::http::clock::Alarm;
 use crate::http::fields;
 use crate::http::upload::UploadError;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use httparse::ParserConfig;
@@ -96,12 +96,14 @@ impl Http1 {
 
     /// Sends a request and reads the head of its answer. The rest of the request may still have to be sent then.
     ///
-    /// `alarm` rings when the backend has the whole request, or does not take more of it, and does not answer.
+    /// `alarm` rings when the backend has the whole request, or does not take more of it, and does not answer. `spare` is an empty map
+    /// for the answer's fields.
     pub(in crate::http) async fn exchange(
         &mut self,
         sending: &mut Sending,
         is_head_request: bool,
         mut alarm: Alarm<'_>,
+        mut spare: HeaderMap,
     ) -> Result<Answer, Failure> {
         self.uses = self.uses.saturating_add(1);
         let mut written = 0;
@@ -118,7 +120,7 @@ impl Http1 {
             }
             loop {
                 if !self.input.is_empty() {
-                    match self.take_answer(is_head_request) {
+                    match self.take_answer(is_head_request, &mut spare) {
                         Ok(Some(answer)) if answer.status.is_informational() && answer.upgrade.is_none() => {
                             answered = true;
                             continue;
@@ -151,7 +153,7 @@ impl Http1 {
     }
 
     /// The head at the beginning of the input, if it is all there.
-    fn take_answer(&mut self, is_head_request: bool) -> Result<Option<Answer>, BadAnswer> {
+    fn take_answer(&mut self, is_head_request: bool, spare: &mut HeaderMap) -> Result<Option<Answer>, BadAnswer> {
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let mut response = httparse::Response::new(&mut []);
         let parsed =
@@ -165,7 +167,7 @@ impl Http1 {
         // The head's own copy, so that the buffer stays one and is used again.
         let head = Bytes::copy_from_slice(&self.input[..head_bytes]);
         let start = self.input.as_ptr().addr();
-        let mut reading = HeadReading::new(status, response.version == Some(1), response.headers.len());
+        let mut reading = HeadReading::new(status, response.version == Some(1), std::mem::take(spare));
         for field in response.headers.iter() {
             let value_at = field.value.as_ptr().addr() - start;
             // An empty value points anywhere.
@@ -173,7 +175,7 @@ impl Http1 {
                 if field.value.is_empty() { Bytes::new() } else { head.slice(value_at..value_at + field.value.len()) };
             reading.field(field.name.as_bytes(), value)?;
         }
-        let _ = self.input.split_to(head_bytes);
+        self.input.advance(head_bytes);
         reading.finish(is_head_request).map(Some)
     }
 }
@@ -209,11 +211,11 @@ struct HeadReading {
 }
 
 impl HeadReading {
-    fn new(status: StatusCode, is_http_11: bool, fields: usize) -> HeadReading {
+    fn new(status: StatusCode, is_http_11: bool, headers: HeaderMap) -> HeadReading {
         HeadReading {
             status,
             is_http_11,
-            headers: HeaderMap::with_capacity(fields + 2),
+            headers,
             length: None,
             chunked: false,
             says_close: false,

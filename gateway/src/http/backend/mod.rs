@@ -10,4 +10,4 @@ pub(super) use connect::{BackendIo, Connector};
 pub(super) use download::{Download, Truncated};
 pub(super) use http1::{Answer, Failure, Http1};
 pub(super) use pool::{Backend, BackendKey, Backends, Lease, Shared};
-pub(super) use sending::{Length, Sending, write_head};
+pub(super) use sending::{Head, Length, Sending};

@@ -1,5 +1,6 @@
 //! A request on its way to an HTTP/1.1 backend.
 
+use super::super::fields::{self, Description};
 use super::super::upload::{Upload, UploadError};
 use bytes::{Buf, Bytes};
 use http::header::{CONTENT_LENGTH, HOST};
@@ -26,44 +27,60 @@ pub(in crate::http) enum Length {
     Chunked,
 }
 
-/// Writes a head. `headers` have no hop-by-hop fields; `upgrade` is the protocol that the client asks to change to.
-pub(in crate::http) fn write_head(
-    method: &Method,
-    path: &str,
-    host: &HeaderValue,
-    headers: &HeaderMap,
-    length: Length,
-    upgrade: Option<&HeaderValue>,
-) -> Vec<u8> {
-    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let mut head = Vec::with_capacity(method.as_str().len() + path.len() + host.len() + fields + 96);
-    for part in [method.as_str().as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1\r\nhost: ", host.as_bytes(), b"\r\n"] {
-        head.extend_from_slice(part);
-    }
-    for (name, value) in headers {
-        if *name == HOST || *name == CONTENT_LENGTH {
-            continue;
-        }
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+/// A request's head.
+#[derive(Debug)]
+pub(in crate::http) struct Head<'a> {
+    pub(in crate::http) method: &'a Method,
+    pub(in crate::http) path: &'a str,
+    pub(in crate::http) host: &'a HeaderValue,
+    /// Without hop-by-hop fields.
+    pub(in crate::http) headers: &'a HeaderMap,
+    /// What is said of the client in place of what `headers` say.
+    pub(in crate::http) description: Option<Description>,
+    pub(in crate::http) length: Length,
+}
+
+impl Head<'_> {
+    /// The head's bytes; `upgrade` is the protocol that the client asks to change to.
+    pub(in crate::http) fn write(self, upgrade: Option<&HeaderValue>) -> Vec<u8> {
+        let Head { method, path, host, headers, description, length } = self;
+        let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let described = description.as_ref().map_or(0, Description::bytes);
+        let mut head = Vec::with_capacity(method.as_str().len() + path.len() + host.len() + fields + described + 96);
+        for part in
+            [method.as_str().as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1\r\nhost: ", host.as_bytes(), b"\r\n"]
+        {
             head.extend_from_slice(part);
         }
-    }
-    match length {
-        // Servers take the absence for 0 with these methods; some ask for the field with others (RFC 9110 8.6).
-        Length::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-            head.extend_from_slice(b"content-length: 0\r\n");
+        for (name, value) in headers {
+            let is_replaced = description.is_some() && fields::is_description(name);
+            if *name == HOST || *name == CONTENT_LENGTH || is_replaced {
+                continue;
+            }
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
         }
-        Length::None => {}
-        Length::Known(bytes) => write!(head, "content-length: {bytes}\r\n").expect("a Vec takes all bytes"),
-        Length::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-    }
-    if let Some(protocol) = upgrade {
-        for part in [b"connection: upgrade\r\nupgrade: ".as_slice(), protocol.as_bytes(), b"\r\n"] {
-            head.extend_from_slice(part);
+        if let Some(description) = &description {
+            description.write(&mut head);
         }
+        match length {
+            // Servers take the absence for 0 with these methods; some ask for the field with others (RFC 9110 8.6).
+            Length::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+                head.extend_from_slice(b"content-length: 0\r\n");
+            }
+            Length::None => {}
+            Length::Known(bytes) => write!(head, "content-length: {bytes}\r\n").expect("a Vec takes all bytes"),
+            Length::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        if let Some(protocol) = upgrade {
+            for part in [b"connection: upgrade\r\nupgrade: ".as_slice(), protocol.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        }
+        head.extend_from_slice(b"\r\n");
+        head
     }
-    head.extend_from_slice(b"\r\n");
-    head
 }
 
 /// A head and the body behind it, partly written.
@@ -239,7 +256,7 @@ impl Sending {
                 self.body_over = true;
                 if is_chunked {
                     self.front.extend_from_slice(b"0\r\n");
-                    for (name, value) in trailers.iter().filter(|(name, _)| super::super::fields::may_trail(name)) {
+                    for (name, value) in trailers.iter().filter(|(name, _)| fields::may_trail(name)) {
                         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                             self.front.extend_from_slice(part);
                         }
