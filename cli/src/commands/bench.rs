@@ -11,6 +11,7 @@ use lab::bench::{self, Options};
   podplane lab bench services
   podplane lab bench policies
   podplane lab bench dns
+  podplane lab bench ingress
   podplane lab bench -o json > bench.json")]
 pub(crate) struct BenchArgs {
     /// What to measure [default: everything]
@@ -38,6 +39,8 @@ pub(crate) enum Part {
     Policies,
     /// The cluster DNS next to unbound and dnsmasq
     Dns,
+    /// Requests through the Ingress proxy, next to nginx and HAProxy
+    Ingress,
 }
 
 /// Runs the bench.
@@ -54,6 +57,7 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Answer, Failure>
         options.services = options.services.filter(|_| args.what.contains(&Part::Services));
         options.policies = options.policies.filter(|_| args.what.contains(&Part::Policies));
         options.names = args.what.contains(&Part::Dns);
+        options.ingress = args.what.contains(&Part::Ingress);
     }
     let report = bench::run(options, &mut output::progress).map_err(|error| Failure::Failed(error.to_string()))?;
     context.show(&report, |report| report.table())?;

@@ -13,10 +13,11 @@
 //! What many Services cost is measured on podplane alone ([`services`]): a ratio of the same connections beside few and many
 //! Services, the time and memory that a change takes in a large cluster, and whether anything of much traffic is lost
 //! ([`mod@traffic`]). What many policies cost is measured likewise ([`policies`]). The cluster DNS is measured next to
-//! other name servers ([`dns`]).
+//! other name servers ([`dns`]), the Ingress proxy next to other proxies ([`ingress`]).
 
 mod crowd;
 mod dns;
+mod ingress;
 mod kernel;
 pub(crate) mod peer;
 mod podplane;
@@ -28,6 +29,7 @@ mod traffic;
 use crate::error::{LabError, Result};
 use crate::namespaces::INTERNAL;
 pub use dns::{NamesReport, NamesSeries, Server, Way};
+pub use ingress::{Front, FrontSeries, IngressReport, Load};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use peer::Address;
@@ -60,6 +62,8 @@ pub struct Options {
     pub policies: Option<PolicySize>,
     /// Whether the cluster DNS is compared with other servers.
     pub names: bool,
+    /// Whether the Ingress proxy is compared with others.
+    pub ingress: bool,
 }
 
 impl Options {
@@ -76,6 +80,7 @@ impl Options {
         }),
         policies: Some(PolicySize { namespaces: 100, pods: 10_000, policies: 1_000 }),
         names: true,
+        ingress: true,
     };
     /// Enough to see whether something broke.
     pub const QUICK: Options = Options {
@@ -90,6 +95,7 @@ impl Options {
         }),
         policies: Some(PolicySize { namespaces: 20, pods: 1_000, policies: 200 }),
         names: true,
+        ingress: true,
     };
 }
 
@@ -167,9 +173,15 @@ impl Cpus {
 /// Runs the bench. `progress` is told what happens, for a person who waits.
 pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     let cpus = Cpus::choose();
+    let mut report = Report::new(options);
+    if options.ingress {
+        report.ingress = Some(ingress::run(cpus, options, progress)?);
+    }
+    if !options.traffic && options.services.is_none() && options.policies.is_none() && !options.names {
+        return Ok(report);
+    }
     progress("starting a two-node lab");
     let lab = podplane::BenchLab::start()?;
-    let mut report = Report::new(options);
     if options.traffic {
         compare(&lab, cpus, options, &mut report, progress)?;
     }

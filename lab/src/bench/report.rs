@@ -1,6 +1,6 @@
 //! What the bench found: medians per system and path, and the ratios between podplane and the kernel on the same path.
 
-use super::{NamesReport, Options, PoliciesReport, ServicesReport};
+use super::{IngressReport, NamesReport, Options, PoliciesReport, ServicesReport};
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write;
@@ -174,12 +174,23 @@ pub struct Report {
     pub policies: Option<PoliciesReport>,
     /// What the cluster DNS answers, if that was measured.
     pub names: Option<NamesReport>,
+    /// The Ingress proxy next to others, if that was measured.
+    pub ingress: Option<IngressReport>,
 }
 
 impl Report {
     pub(super) fn new(options: Options) -> Report {
         let (rounds, seconds) = (options.rounds, options.seconds);
-        Report { rounds, seconds, results: Vec::new(), ratios: Vec::new(), services: None, policies: None, names: None }
+        Report {
+            rounds,
+            seconds,
+            results: Vec::new(),
+            ratios: Vec::new(),
+            services: None,
+            policies: None,
+            names: None,
+            ingress: None,
+        }
     }
 
     /// Adds the value of one round.
@@ -243,7 +254,8 @@ impl Report {
         let services = self.services.as_ref().map(ServicesReport::table);
         let policies = self.policies.as_ref().map(PoliciesReport::table);
         let names = self.names.as_ref().map(NamesReport::table);
-        text + &services.unwrap_or_default() + &policies.unwrap_or_default() + &names.unwrap_or_default()
+        let ingress = self.ingress.as_ref().map(IngressReport::table);
+        [services, policies, names, ingress].into_iter().flatten().fold(text, |text, part| text + &part)
     }
 }
 
