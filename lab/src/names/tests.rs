@@ -36,7 +36,7 @@ fn cluster() -> Census {
         service("web", json!({"clusterIP": "10.96.0.50", "clusterIPs": ["10.96.0.50", "fd00::50"], "ports": port})),
         service("db", json!({"clusterIP": "None", "ports": port})),
         service("empty", json!({"clusterIP": "None", "ports": port})),
-        service("alias", json!({"type": "ExternalName", "externalName": "Web.shop.svc.cluster.local."})),
+        service("alias", json!({"type": "ExternalName", "externalName": "web.shop.svc.cluster.local."})),
         service("outside", json!({"type": "ExternalName", "externalName": "example.com"})),
         service("circle", json!({"type": "ExternalName", "externalName": "circle.shop.svc.cluster.local"})),
         slice,
