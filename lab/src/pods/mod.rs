@@ -14,12 +14,14 @@ pub(crate) mod sandbox;
 
 use crate::server::{ListenPort, ServerProtocol};
 use control::resolv_conf::PodDns;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// A pod with this annotation runs its value with `sh -c` instead of the built-in test server.
+/// A pod with this annotation runs its value with `sh -c` instead of the built-in test server. `PODPLANE` is this program there,
+/// `PODPLANE_CLUSTER_DIR` the objects that the nodes read, `PODPLANE_NODE` the pod's node.
 pub const COMMAND_ANNOTATION: &str = "lab.podplane.io/command";
 
 /// What the lab needs to know of a pod to run it. Another spec is another pod: it is stopped and started.
@@ -46,6 +48,18 @@ pub(crate) struct PodSpec {
     /// What it says about its resolver.
     #[serde(default)]
     pub(crate) dns: PodDns,
+    /// A container's readinessProbe: the pod counts as started when its command answers that.
+    #[serde(default)]
+    pub(crate) readiness: Option<Readiness>,
+}
+
+/// An httpGet or tcpSocket of a readinessProbe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Readiness {
+    /// Port to connect to.
+    pub(crate) port: u16,
+    /// Path to get; `None` if a connection is enough.
+    pub(crate) path: Option<String>,
 }
 
 impl PodSpec {
@@ -70,6 +84,7 @@ impl PodSpec {
             hostname: spec.hostname.clone().unwrap_or_else(|| name.chars().take(63).collect()),
             ports: listen_ports(pod),
             dns: PodDns::of(pod),
+            readiness: spec.containers.iter().find_map(readiness),
             command: annotations.and_then(|annotations| annotations.get(COMMAND_ANNOTATION)).cloned(),
             name,
         })
@@ -112,6 +127,25 @@ fn id(namespace: &str, name: &str) -> String {
         return format!("{namespace}_{name}");
     }
     format!("{namespace}_{}_{:016x}", &name[..NAME_LEN_MAX], crate::underlay::hash(name))
+}
+
+fn readiness(container: &Container) -> Option<Readiness> {
+    let probe = container.readiness_probe.as_ref()?;
+    let number = |port: &IntOrString| match port {
+        IntOrString::Int(number) => u16::try_from(*number).ok(),
+        IntOrString::String(name) => {
+            let port = container.ports.iter().flatten().find(|port| port.name.as_ref() == Some(name))?;
+            u16::try_from(port.container_port).ok()
+        }
+    };
+    match (&probe.http_get, &probe.tcp_socket) {
+        (Some(get), _) => {
+            let path = get.path.clone().unwrap_or_else(|| "/".to_owned());
+            Some(Readiness { port: number(&get.port)?, path: Some(path) })
+        }
+        (None, Some(socket)) => Some(Readiness { port: number(&socket.port)?, path: None }),
+        (None, None) => None,
+    }
 }
 
 /// Every containerPort of all containers, once.

@@ -7,7 +7,7 @@
 //! *Process 1* (`lab internal pod-main DIR`) is the built-in test server, or starts the annotated command and reaps. When it
 //! ends, the kernel ends every process of the pod; when the supervisor dies it is killed.
 
-use super::{PodSpec, files};
+use super::{PodSpec, Readiness, files};
 use crate::error::{LabError, Result};
 use crate::namespaces::enter::{die_with_parent, exit_code};
 use crate::namespaces::{INTERNAL, detach, internal_command};
@@ -21,6 +21,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, sethostname};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,6 +29,9 @@ use std::time::Duration;
 
 /// How long a pod's processes may take to end after SIGTERM. Kubernetes waits 30 s; nobody waits that long for a lab.
 pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long a command may take until it answers its readinessProbe; then the lab goes on without it.
+const READY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Starts the pod of `dir` and waits until its namespaces stand and its command runs.
 pub(crate) fn start(run_dir: &Path, pod: &PodSpec) -> Result<()> {
@@ -157,7 +161,7 @@ pub(crate) fn run_main(args: &[String]) -> Result<i32> {
     let _ = mount(Some("proc"), "/proc", Some("proc"), quiet, none);
     let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), quiet | MsFlags::MS_RDONLY, none);
     match &pod.command {
-        Some(command) => run_command(command, &signals),
+        Some(command) => run_command(command, &pod, Path::new(dir), &signals),
         None => run_server(&pod, &signals),
     }
 }
@@ -172,18 +176,54 @@ fn run_server(pod: &PodSpec, signals: &SigSet) -> Result<i32> {
     Ok(0)
 }
 
-fn run_command(command: &str, signals: &SigSet) -> Result<i32> {
+/// Variables by which a command finds this program, what the cluster is and where it runs.
+fn variables(pod: &PodSpec, dir: &Path) -> Result<[(&'static str, PathBuf); 3]> {
+    let program = std::env::current_exe().map_err(|e| LabError::io("/proc/self/exe", e))?;
+    let run_dir = dir.ancestors().nth(2).unwrap_or(Path::new("/"));
+    Ok([
+        ("PODPLANE", program),
+        ("PODPLANE_CLUSTER_DIR", crate::nodes::cluster_dir(run_dir)),
+        ("PODPLANE_NODE", PathBuf::from(&pod.node)),
+    ])
+}
+
+/// Waits until the command answers its readinessProbe, for as long as it runs and not for ever.
+fn wait_until_ready(command: Pid, readiness: &Readiness) {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let runs = || matches!(nix::sys::wait::waitid(nix::sys::wait::Id::Pid(command), look), Ok(WaitStatus::StillAlive));
+    if !crate::wait::until(READY_DEADLINE, || answers(readiness).unwrap_or(false) || !runs()) {
+        eprintln!("the readinessProbe at port {} is not answered", readiness.port);
+    }
+}
+
+/// Whether a connection is taken, and a request answered with a success (200 to 399, as for the kubelet).
+fn answers(Readiness { port, path }: &Readiness) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
+    let Some(path) = path else { return Ok(true) };
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    let status: Option<u16> = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok(status.is_some_and(|status| (200..400).contains(&status)))
+}
+
+fn run_command(command: &str, pod: &PodSpec, dir: &Path, signals: &SigSet) -> Result<i32> {
     let log = std::io::stderr();
     let output = std::os::fd::AsFd::as_fd(&log).try_clone_to_owned().map_err(|e| LabError::io("log", e))?;
     let child = Command::new("sh")
         .arg("-c")
         .arg(command)
         .current_dir("/")
+        .envs(variables(pod, dir)?)
         .stdin(Stdio::null())
         .stdout(output)
         .spawn()
         .map_err(|e| LabError::io("sh", e))?;
     let child = Pid::from_raw(child.id() as i32);
+    if let Some(readiness) = &pod.readiness {
+        wait_until_ready(child, readiness);
+    }
     say_ready()?;
     loop {
         if signals.wait().map_err(|e| LabError::io("signals", e))? == Signal::SIGTERM {

@@ -39,6 +39,7 @@ fn serve(socket: &UdpSocket, address: IpAddr, identity: &Identity, ports: &[u16]
             client_ip: client.ip(),
             client_port: client.port(),
             protocol: ServerProtocol::Sctp,
+            request: None,
         };
         let listens = ports.contains(&packet.dst_port);
         if let Some(answer) = server.answer(client, &packet, listens, sighting.line().as_bytes()) {

@@ -5,7 +5,7 @@
 //!
 //! | the client sends | answer |
 //! |---|---|
-//! | `GET`, `HEAD`, `POST`, `PUT`, `DELETE` (HTTP/1.x) | an HTTP/1.1 response with the line as body; the connection is closed |
+//! | `GET`, `HEAD`, `POST`, `PUT`, `DELETE` (HTTP/1.x) | an HTTP/1.1 response with the line as body, which tells the request too; the connection is closed |
 //! | `podplane-source N` | N bytes of the [`pattern`]; the connection is closed |
 //! | `podplane-sink` and then bytes | after the client's end of stream: one line with [`Received`] |
 //! | any other line, or nothing for [`PATIENCE`] | the line; the connection stays, more lines are answered |
@@ -20,6 +20,7 @@ mod udp;
 use crate::error::LabError;
 use crate::sctp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -106,6 +107,18 @@ pub struct Sighting {
     pub client_port: u16,
     /// The transport protocol.
     pub protocol: ServerProtocol,
+    /// What an HTTP request asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Asked>,
+}
+
+/// An HTTP request, as far as a proxy on the way may have changed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Path and query.
+    pub target: String,
+    /// Its fields `host` and `x-forwarded-...`, the last of each.
+    pub fields: BTreeMap<String, String>,
 }
 
 /// What a sink got.

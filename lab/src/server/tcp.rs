@@ -1,7 +1,8 @@
 //! The TCP half of the test server.
 
-use super::{Identity, PATIENCE, Received, ServerProtocol, Sighting, pattern, source_len};
+use super::{Asked, Identity, PATIENCE, Received, ServerProtocol, Sighting, pattern, source_len};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -15,6 +16,9 @@ const BACKLOG: i32 = 1024;
 
 /// Longest line that is waited for; longer ones are answered in pieces.
 const LINE_LEN_MAX: u64 = 8192;
+
+/// Header fields of a request that are told.
+const FIELDS_MAX: usize = 16;
 
 /// Listens on `port`, both families, and serves on threads.
 pub(super) fn start(identity: Identity, port: u16) -> io::Result<()> {
@@ -79,12 +83,14 @@ fn sighting(stream: &TcpStream, identity: &Identity) -> io::Result<Sighting> {
         client_ip: peer.ip().to_canonical(),
         client_port: peer.port(),
         protocol: ServerProtocol::Tcp,
+        request: None,
     })
 }
 
 fn converse(stream: TcpStream, identity: &Identity) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let answer = sighting(&stream, identity)?.line();
+    let sighting = sighting(&stream, identity)?;
+    let answer = sighting.line();
     let mut output = stream.try_clone()?;
     let mut input = BufReader::with_capacity(64 * 1024, stream);
     input.get_ref().set_read_timeout(Some(PATIENCE))?;
@@ -99,7 +105,7 @@ fn converse(stream: TcpStream, identity: &Identity) -> io::Result<()> {
         input.get_ref().set_read_timeout(None)?;
         let line = String::from_utf8_lossy(&line);
         if is_http(&line) {
-            return answer_http(&mut input, &mut output, &line, &answer);
+            return answer_http(&mut input, &mut output, &line, sighting);
         }
         if let Some(len) = source_len(&line) {
             return pattern::send(&mut output, len);
@@ -119,26 +125,30 @@ fn is_http(line: &str) -> bool {
 }
 
 /// Answers one request. Its body is read first, else closing would reset the connection under the response.
-fn answer_http(input: &mut impl BufRead, output: &mut TcpStream, request: &str, body: &str) -> io::Result<()> {
+fn answer_http(input: &mut impl BufRead, output: &mut TcpStream, request: &str, sighting: Sighting) -> io::Result<()> {
     let mut body_len = 0u64;
+    let mut fields = BTreeMap::new();
     loop {
         let mut header = Vec::new();
         input.take(LINE_LEN_MAX).read_until(b'\n', &mut header)?;
         let header = String::from_utf8_lossy(&header);
-        match header.trim().split_once(':') {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                body_len = value.trim().parse().unwrap_or(0);
-            }
-            Some(_) => {}
-            None => break,
+        let Some((name, value)) = header.trim().split_once(':') else { break };
+        let (name, value) = (name.to_ascii_lowercase(), value.trim());
+        if name == "content-length" {
+            body_len = value.parse().unwrap_or(0);
+        }
+        if (name == "host" || name.starts_with("x-forwarded-")) && fields.len() < FIELDS_MAX {
+            fields.insert(name, value.to_owned());
         }
     }
     io::copy(&mut input.take(body_len), &mut io::sink())?;
+    let target = request.split_ascii_whitespace().nth(1).unwrap_or_default().to_owned();
+    let body = Sighting { request: Some(Asked { target, fields }), ..sighting }.line();
     write!(
         output,
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
         body.len(),
-        if request.starts_with("HEAD ") { "" } else { body }
+        if request.starts_with("HEAD ") { "" } else { &body }
     )?;
     output.flush()
 }

@@ -49,11 +49,14 @@ fn a_silent_client_is_answered_too() {
 #[test]
 fn http_requests_get_http_responses() {
     let port = serve(ServerProtocol::Tcp);
-    let answer = ask(port, b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    let answer =
+        ask(port, b"POST /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: 3\r\n\r\nabc");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.contains(&format!("Content-Length: {}", body.len())));
-    serde_json::from_str::<Sighting>(body).unwrap();
+    let asked = serde_json::from_str::<Sighting>(body).unwrap().request.unwrap();
+    assert_eq!((asked.target.as_str(), asked.fields["host"].as_str()), ("/x", "a"));
+    assert_eq!(asked.fields["x-forwarded-for"], "192.0.2.1");
     assert!(ask(port, b"HEAD / HTTP/1.0\r\n\r\n").ends_with("\r\n\r\n"));
 }
 

@@ -50,6 +50,7 @@ fn serve(socket: &UdpSocket, identity: &Identity, address: IpAddr, port: u16) {
                 client_ip: client.ip(),
                 client_port: client.port(),
                 protocol: ServerProtocol::Udp,
+                request: None,
             }
             .line()
             .into_bytes(),
