@@ -4,8 +4,8 @@
 //! applied. Then backends are tried. A backend that cannot be connected to costs nothing, so the next is tried, whatever the
 //! request. On a connection that was used before, a close before any byte of an answer means that the backend had given the connection
 //! up: the request is sent again on a fresh one, if none of it was written or its method is idempotent (RFC 9110 9.2.2), and its body
-//! has not been read from. Everything else that fails is answered: 502 for a backend that breaks off or does not speak HTTP, 504 for
-//! one that is late, 503 if there is none.
+//! has not been read from. Everything else that fails is answered: 502 for a backend that refuses, breaks off or does not speak HTTP,
+//! 504 for one that is late, also to take a connection, 503 if there is none.
 
 use super::answer::{AnswerBody, Attendance, Content, Refusal};
 use super::backend::{Answer, Backend, BackendKey, Download, Failure, Head, Http1, Lease, Length, Sending, Shared};
@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use policy::routes::{BackendProtocol, Filter, Forward, Rule, Target as RouteTarget};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -64,6 +65,8 @@ const UNREACHABLE: Refusal =
     Refusal::new(StatusCode::BAD_GATEWAY, "502: no endpoint of the Service could be reached\n");
 const BAD_ANSWER: Refusal =
     Refusal::new(StatusCode::BAD_GATEWAY, "502: the backend broke off or did not answer in HTTP\n");
+const SILENT: Refusal =
+    Refusal::new(StatusCode::GATEWAY_TIMEOUT, "504: no endpoint of the Service took the connection in time\n");
 const LATE: Refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, "504: the backend did not answer in time\n");
 const BAD_BODY: Refusal =
     Refusal::closing(StatusCode::BAD_REQUEST, "400: the request's body broke off or is malformed\n");
@@ -144,7 +147,7 @@ pub(super) async fn forward(
 
     let group = held.group(endpoints, &worker.backends);
     let limits = AttemptLimits::new(rule);
-    let attempts = Attempts { worker, group, connection: Some(connection), limits };
+    let attempts = Attempts { worker, group, connection: Some(connection), limits, silent: Cell::new(false) };
     let mut attempted = Attempted::default();
     let result = attempts.run(outgoing, &mut attempted).await;
     if let Some(record) = &mut attendance.record {
@@ -208,6 +211,8 @@ pub(super) struct Attempts<'a> {
     /// The client's connection; a mirrored request has none.
     pub(super) connection: Option<&'a Rc<ClientConnection>>,
     pub(super) limits: AttemptLimits,
+    /// Whether the last endpoint that could not be reached said nothing, as one does that a policy keeps away.
+    pub(super) silent: Cell<bool>,
 }
 
 /// What was attempted.
@@ -290,7 +295,7 @@ impl Attempts<'_> {
             return Err(NO_ENDPOINT);
         }
         counters.unreachable.count();
-        Err(UNREACHABLE)
+        Err(if self.silent.get() { SILENT } else { UNREACHABLE })
     }
 
     async fn attempt_http1(
@@ -402,7 +407,8 @@ impl Attempts<'_> {
         let connecting = self.worker.connector.connect(address, protocol, host);
         match self.worker.clock.within(self.worker.config().times.connect, connecting).await {
             Ok(Ok(io)) => Ok(io),
-            Ok(Err(_)) | Err(_) => {
+            failed @ (Ok(Err(_)) | Err(_)) => {
+                self.silent.set(failed.is_err());
                 counters.backend_connect_failures.count();
                 backend.skip(self.worker.config().times.skip_unreachable);
                 Err(Failed::Unreachable)

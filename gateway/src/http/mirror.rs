@@ -11,6 +11,7 @@ use super::upload::{Upload, UploadProgress};
 use super::worker::Worker;
 use bytes::Bytes;
 use http_body::Body;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -62,7 +63,8 @@ pub(super) fn start(
 }
 
 async fn mirror(worker: &Rc<Worker>, group: Rc<Group>, outgoing: Outgoing) -> bool {
-    let attempts = Attempts { worker, group, connection: None, limits: AttemptLimits::none() };
+    let attempts =
+        Attempts { worker, group, connection: None, limits: AttemptLimits::none(), silent: Cell::new(false) };
     match attempts.run(outgoing, &mut Attempted::default()).await {
         Ok(answer) => {
             drain(answer.into_body()).await;
