@@ -11,15 +11,20 @@ use crate::error::{LabError, Result};
 use crate::nodes::cluster_dir;
 use crate::pods::PodSpec;
 use crate::settings::Settings;
+use crate::status::{GatewayView, IngressView};
 use control::controller;
+use gateway::http::tls;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::jiff::Timestamp;
 use policy::cluster::Cluster;
 use policy::objects::{self, Object, ObjectRef, Problem, Severity, Sourced};
+use policy::routes::Certificate;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A text with manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,12 +120,24 @@ pub(crate) fn without(desired: Vec<Sourced<Object>>, names: &[ObjectRef]) -> (Ve
 
 /// Fills in what `desired` leaves open and checks the result as a whole.
 pub(crate) fn plan(desired: Vec<Sourced<Object>>, previous: &[Sourced<Object>], settings: &Settings) -> Result<Plan> {
-    let filled = controller::fill(&desired, previous, &settings.network());
+    let mut filled = controller::fill(&desired, previous, &settings.network());
+    let unrouted = controller::publish(&mut filled.objects, previous, &check_certificate, Timestamp::now());
     let (cluster, doubled) = Cluster::from_objects(filled.objects.iter().cloned());
     // The tables are thrown away: what compiling finds (an address that two pods have) must not reach the nodes.
     let (_, meant) = policy::compile::compile_with(&cluster, &settings.node_options.compile_options(), 0);
-    let warnings = sort_out(filled.problems.into_iter().chain(doubled).chain(meant).collect())?;
+    let warnings = sort_out(filled.problems.into_iter().chain(doubled).chain(meant).chain(unrouted).collect())?;
     Ok(Plan { desired, filled: filled.objects, warnings })
+}
+
+/// Gives completed objects of manifests the status that a lab's would have; what is wrong with routes.
+pub fn publish(objects: &mut [Sourced<Object>]) -> Vec<Problem> {
+    controller::publish(objects, &[], &check_certificate, Timestamp::now())
+}
+
+/// Whether a certificate can be served, or why not.
+pub(crate) fn check_certificate(certificate: &Certificate) -> Result<(), String> {
+    let checked = tls::check_certificate(&certificate.chain_pem, &certificate.key_pem, SystemTime::now());
+    checked.map(|_| ()).map_err(|error| format!("{}: {error}", error.field()))
 }
 
 impl Plan {
@@ -189,6 +206,8 @@ pub(crate) struct Snapshot {
     pub(crate) pods: Vec<Pod>,
     pub(crate) census: Census,
     pub(crate) specs: Vec<PodSpec>,
+    pub(crate) ingresses: Vec<IngressView>,
+    pub(crate) gateways: Vec<GatewayView>,
 }
 
 impl Snapshot {
@@ -200,6 +219,8 @@ impl Snapshot {
             match &sourced.object {
                 Object::Node(node) => snapshot.nodes.push((**node).clone()),
                 Object::Pod(pod) => snapshot.pods.push((**pod).clone()),
+                Object::Ingress(ingress) => snapshot.ingresses.push(IngressView::of(ingress)),
+                Object::Gateway(gateway) => snapshot.gateways.push(GatewayView::of(gateway)),
                 _ => {}
             }
         }
@@ -207,6 +228,8 @@ impl Snapshot {
         snapshot
             .pods
             .sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
+        snapshot.ingresses.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        snapshot.gateways.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         snapshot.specs = snapshot.pods.iter().filter_map(PodSpec::of).collect();
         Ok(snapshot)
     }

@@ -191,6 +191,7 @@ impl Lab {
         let run_dir = self.run_dir();
         let (nodes, pods): (Vec<NodeStatus>, Vec<PodStatus>) =
             self.ask(&enter::Room::Lab, &["inspect", &run_dir.display().to_string()], None)?;
+        let Snapshot { ingresses, gateways, .. } = self.snapshot()?;
         Ok(LabStatus {
             name: self.record.name.clone(),
             state: status::summarize(&nodes, &pods),
@@ -199,6 +200,8 @@ impl Lab {
             run_dir,
             nodes,
             pods,
+            ingresses,
+            gateways,
         })
     }
 

@@ -44,6 +44,7 @@ pub mod underlay;
 mod wait;
 mod world;
 
+pub use cluster::publish;
 pub use converge::UNMANAGED_ANNOTATION;
 pub use lab::{Changed, Lab, Manifest, NODES_MAX, NodeOptions, TapMode, UpOptions};
 pub use pods::COMMAND_ANNOTATION;

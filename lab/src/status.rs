@@ -5,6 +5,8 @@ use crate::converge::{is_managed, is_running};
 use crate::error::Result;
 use crate::{nodes, pods};
 use control::api::Client;
+use k8s_openapi::api::networking::v1::Ingress;
+use policy::objects::Gateway;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,6 +30,97 @@ pub struct LabStatus {
     pub nodes: Vec<NodeStatus>,
     /// Its pods, in the order of their names.
     pub pods: Vec<PodStatus>,
+    /// Its Ingresses, in the order of their names.
+    pub ingresses: Vec<IngressView>,
+    /// Its Gateways, in the order of their names.
+    pub gateways: Vec<GatewayView>,
+}
+
+/// An Ingress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngressView {
+    /// metadata.namespace.
+    pub namespace: String,
+    /// metadata.name.
+    pub name: String,
+    /// Hosts of its rules, `*` for a rule without one.
+    pub hosts: Vec<String>,
+    /// status.loadBalancer: where it is reached; nowhere if nobody serves it.
+    pub addresses: Vec<String>,
+}
+
+/// A Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayView {
+    /// metadata.namespace.
+    pub namespace: String,
+    /// metadata.name.
+    pub name: String,
+    /// Whether its condition Programmed is True.
+    pub programmed: bool,
+    /// status.addresses: where it is reached.
+    pub addresses: Vec<String>,
+    /// Its listeners.
+    pub listeners: Vec<ListenerView>,
+}
+
+/// A listener of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerView {
+    /// Its name.
+    pub name: String,
+    /// Its port.
+    pub port: i32,
+    /// Routes that are attached.
+    pub attached_routes: i32,
+}
+
+impl IngressView {
+    /// Reads an Ingress of the cluster directory.
+    pub(crate) fn of(ingress: &Ingress) -> IngressView {
+        let rules = ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten());
+        let mut hosts: Vec<String> = Vec::new();
+        for host in rules.map(|rule| rule.host.clone().unwrap_or_else(|| "*".to_owned())) {
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        let entries = status.iter().flat_map(|status| status.ingress.iter().flatten());
+        IngressView {
+            namespace: ingress.metadata.namespace.clone().unwrap_or_default(),
+            name: ingress.metadata.name.clone().unwrap_or_default(),
+            hosts,
+            addresses: entries.filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone())).collect(),
+        }
+    }
+}
+
+impl GatewayView {
+    /// Reads a Gateway of the cluster directory.
+    pub(crate) fn of(gateway: &Gateway) -> GatewayView {
+        let status = gateway.status.as_ref();
+        let conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let listeners = status.and_then(|status| status.listeners.as_deref()).unwrap_or_default();
+        let attached = |name: &str| listeners.iter().find(|own| own.name == name).map_or(0, |own| own.attached_routes);
+        let addresses = status.iter().flat_map(|status| status.addresses.iter().flatten());
+        GatewayView {
+            namespace: gateway.metadata.namespace.clone().unwrap_or_default(),
+            name: gateway.metadata.name.clone().unwrap_or_default(),
+            programmed: conditions.into_iter().any(|own| own.type_ == "Programmed" && own.status == "True"),
+            addresses: addresses.filter_map(|address| address.value.clone()).collect(),
+            listeners: gateway
+                .spec
+                .listeners
+                .iter()
+                .map(|own| ListenerView {
+                    name: own.name.clone(),
+                    port: own.port,
+                    attached_routes: attached(&own.name),
+                })
+                .collect(),
+        }
+    }
 }
 
 /// State of a lab as a whole.

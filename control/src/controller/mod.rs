@@ -3,7 +3,8 @@
 //!
 //! In: the objects as a person wrote them, the result of the last call, the address plan. Out: objects as a node needs
 //! them: every Namespace exists, every Node has pod ranges and addresses, every Pod a node, addresses and conditions, every
-//! Service its ClusterIPs, and every Service with a selector, or with Endpoints of its own, its EndpointSlices. What the manifests state is taken as it is;
+//! Service its ClusterIPs, and every Service with a selector, or with Endpoints of its own, its EndpointSlices; and what serves
+//! Ingresses and Gateways is there if they are podplane's to serve. What the manifests state is taken as it is;
 //! only what is missing is filled in.
 //!
 //! Stable: the same input gives the same output, its own output as `previous` changes nothing, and a change moves nothing
@@ -11,6 +12,7 @@
 
 mod endpoints;
 mod hints;
+mod ingress_proxy;
 mod lacking;
 mod load_balancers;
 mod mirroring;
@@ -19,6 +21,7 @@ mod network;
 mod node_ports;
 mod nodes;
 mod placement;
+mod publish;
 mod services;
 mod status;
 mod workloads;
@@ -26,8 +29,10 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+pub use ingress_proxy::{PROXY_LABEL, PROXY_NAME, PROXY_NAMESPACE};
 pub(crate) use lacking::Lacking;
 pub use network::LabNetwork;
+pub use publish::publish;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Secret, Service};
@@ -79,6 +84,7 @@ pub fn fill<'a>(
     let mut before = State::default();
     previous.into_iter().for_each(|sourced| before.insert(sourced.object.clone()));
 
+    ingress_proxy::add(&mut state);
     let named = state.pods.values().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).filter(|n| !n.is_empty());
     let nodes = nodes::fill(&state.nodes, &before.nodes, &named.collect(), network);
     let made = state.expand(&nodes, &mut problems);

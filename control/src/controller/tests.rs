@@ -1,4 +1,5 @@
 mod doors;
+mod ingress;
 mod outside;
 mod topology;
 

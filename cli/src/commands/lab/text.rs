@@ -53,6 +53,31 @@ pub(super) fn status(lab: &LabStatus) -> String {
             .map(|pod| [format!("{}/{}", pod.namespace, pod.name), pod_state(pod), pod.node.clone(), list(&pod.ips)]),
     );
     text.push_str(&table(&pods));
+    text.push_str(&doors(lab));
+    text
+}
+
+/// Ingresses and Gateways, if there are any.
+fn doors(lab: &LabStatus) -> String {
+    let mut text = String::new();
+    let nowhere = |addresses: &[String]| if addresses.is_empty() { "not served".to_owned() } else { list(addresses) };
+    if !lab.ingresses.is_empty() {
+        let mut rows = vec![["INGRESS", "HOSTS", "ADDRESSES"].map(str::to_owned)];
+        rows.extend(lab.ingresses.iter().map(|ingress| {
+            [format!("{}/{}", ingress.namespace, ingress.name), list(&ingress.hosts), nowhere(&ingress.addresses)]
+        }));
+        let _ = write!(text, "\n{}", table(&rows));
+    }
+    if !lab.gateways.is_empty() {
+        let mut rows = vec![["GATEWAY", "LISTENERS", "ADDRESSES"].map(str::to_owned)];
+        rows.extend(lab.gateways.iter().map(|gateway| {
+            let listeners = gateway.listeners.iter();
+            let listeners: Vec<String> =
+                listeners.map(|own| format!("{}:{} ({} routes)", own.name, own.port, own.attached_routes)).collect();
+            [format!("{}/{}", gateway.namespace, gateway.name), listeners.join(" "), nowhere(&gateway.addresses)]
+        }));
+        let _ = write!(text, "\n{}", table(&rows));
+    }
     text
 }
 
