@@ -30,7 +30,7 @@ pub struct Explanation {
     pub egress: Side,
     /// What the server's ingress policies say.
     pub ingress: Side,
-    /// The Ingress rule that an HTTP request meets; nothing serves Ingress objects.
+    /// The rule of an Ingress or HTTPRoute that the request of a URL meets.
     pub ingress_route: Option<IngressRoute>,
     /// What happens, in order.
     pub steps: Vec<Step>,
@@ -39,9 +39,28 @@ pub struct Explanation {
     pub each: Option<Vec<Each>>,
 }
 
-/// There is none: the type has no value.
+/// The rule that takes a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum IngressRoute {}
+pub struct IngressRoute {
+    /// `Ingress` or `HTTPRoute`.
+    pub kind: String,
+    /// NAMESPACE/NAME of the Ingress or HTTPRoute.
+    pub ingress: String,
+    /// The field of the rule there.
+    pub field: String,
+    /// Its host as written, `*` for any.
+    pub host: String,
+    /// Its path as written; empty for a default backend.
+    pub path: String,
+    /// `Exact`, `Prefix`, `ImplementationSpecific`, `PathPrefix` or `RegularExpression`; empty for a default backend.
+    pub path_type: String,
+    /// NAMESPACE/NAME of the Service that it leads to, the first of several.
+    pub service: Option<String>,
+    /// The Service's port.
+    pub port: Option<u16>,
+    /// NAMESPACE/NAME of the Secret with the certificate; `None` without TLS.
+    pub tls_secret: Option<String>,
+}
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,8 +109,8 @@ pub struct ServiceView {
     pub name: String,
     /// spec.ports[].port.
     pub port: u16,
-    /// The address that was asked.
-    pub vip: IpAddr,
+    /// The address that was asked; of a Service behind an Ingress its cluster address, if it has one.
+    pub vip: Option<IpAddr>,
     /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalIP`.
     pub kind: String,
     /// Exactly the backends that the connection may reach.
@@ -207,10 +226,10 @@ impl From<TierReason> for TierView {
 /// Something that happens on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// The node, or `dns`.
+    /// The node, the pod of the proxy, or `dns`.
     #[serde(rename = "where")]
     pub place: String,
-    /// What is decided: `name`, `enter`, `service`, `source-nat`, `egress-policy`, `route`, `tunnel`, `ingress-policy`,
+    /// What is decided: `name`, `certificate`, `http-rule`, `enter`, `service`, `source-nat`, `egress-policy`, `route`, `tunnel`, `ingress-policy`,
     /// `deliver`, `answer` or `drop`.
     pub stage: &'static str,
     /// How.

@@ -5,8 +5,8 @@
 //! goes from its source's port through them to its end; for a Service once for every backend that it may reach. So a verdict
 //! is what the same packet would meet on the wire; this module finds the names for it.
 //!
-//! What a switch never sees is known here: names ([`crate::names`]), what the kernels of nodes do among themselves, and the
-//! relay that serves nodePorts to the node itself (`route`).
+//! What a switch never sees is known here: names ([`crate::names`]), what the kernels of nodes do among themselves, the
+//! relay that serves nodePorts to the node itself (`route`), and what the proxy does with a request (`web`).
 
 mod answer;
 mod assume;
@@ -15,6 +15,9 @@ mod scene;
 mod story;
 #[cfg(test)]
 mod tests;
+mod web;
+
+pub use web::Url;
 
 pub use answer::{Candidate, DryRun, Each, Explanation, IngressRoute, Outcome, ServiceView, Side, Step, TierView};
 
@@ -56,6 +59,8 @@ pub struct Question {
     pub port: u16,
     /// Protocol.
     pub protocol: ProbeProtocol,
+    /// What more a URL asks for.
+    pub url: Option<Url>,
     /// Node on which a packet from outside enters, or on which a bare pod address lives.
     pub node: Option<String>,
     /// Whether to tell every candidate.
@@ -107,7 +112,7 @@ pub fn explain(
         from: place.to_string(),
         place: &place,
     };
-    Ok((asked.answer(network)?, problems))
+    Ok((asked.answer(objects, network)?, problems))
 }
 
 /// A question whose sender is known.
@@ -130,17 +135,16 @@ struct Case {
 }
 
 impl Asked<'_> {
-    fn answer(&self, network: &LabNetwork) -> Result<Explanation> {
+    fn answer(&self, objects: &[Sourced<Object>], network: &LabNetwork) -> Result<Explanation> {
         let Question { host, port, protocol, .. } = self.question;
         let wanted = (protocol.on_the_wire(), *port);
         let (name, addresses) = match names::find_host(host, wanted, self.place, &self.scene.census, network)? {
             Meaning::Address(addresses) => (None, addresses),
-            Meaning::Nothing(why) => return Ok(self.without_address(Outcome::Unresolved, why)),
-            Meaning::Name { name, addresses, why } => {
-                let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                let decision = format!("{name} is {}", listed.join(", "));
-                (Some(Step { place: "dns".into(), stage: "name", decision, why }), addresses)
-            }
+            Meaning::Nothing(why) => match self.question.url.as_ref().and_then(|_| web::published(objects, host)) {
+                Some((addresses, why)) => (Some(found_name(host, &addresses, why)), addresses),
+                None => return Ok(self.without_address(Outcome::Unresolved, why)),
+            },
+            Meaning::Name { name, addresses, why } => (Some(found_name(&name, &addresses, why)), addresses),
         };
         let reachable = |address: &&IpAddr| self.source_for(**address).is_some();
         let Some(first) = addresses.iter().find(reachable) else {
@@ -155,7 +159,10 @@ impl Asked<'_> {
             let found = self.cases(*address, &mut service);
             cases.extend(found);
         }
-        Ok(self.put_together(name, service, cases))
+        match &self.question.url {
+            Some(url) => self.answer_url(objects, url, name, service, cases),
+            None => Ok(self.put_together(name, service, cases)),
+        }
     }
 
     /// Whether a pod asks that shares its node's network.
@@ -323,7 +330,7 @@ impl Asked<'_> {
             namespace: entry.namespace.to_string(),
             name: entry.name.to_string(),
             port: port.port,
-            vip,
+            vip: Some(vip),
             kind: frontend.kind.to_string(),
             candidates: candidates.iter().map(|backend| self.scene.candidate(frontend, backend, node)).collect(),
             source_nat: false,
@@ -384,6 +391,12 @@ impl Case {
             steps,
         }
     }
+}
+
+/// The step in which a name was found.
+fn found_name(name: &str, addresses: &[IpAddr], why: String) -> Step {
+    let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    Step { place: "dns".into(), stage: "name", decision: format!("{name} is {}", listed.join(", ")), why }
 }
 
 /// The end of a walk that a script may rely on, and the packet as its receiver sees it.

@@ -4,13 +4,14 @@ use super::assume;
 use super::{Candidate, Side};
 use crate::census::{Census, Key};
 use ipnet::IpNet;
+use k8s_openapi::api::discovery::v1::Endpoint;
 use policy::cluster::Cluster;
 use policy::compile::{CompileOptions, compile_with};
 use policy::explain::judge;
 use policy::objects::{Object, Problem, Sourced};
 use policy::tables::{Backend, Direction, EndpointState, Frontend, NodeIndex, Owner, PodIndex, Question, Tables};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use switch::explain::{Fabric, Options};
 use wire::Protocol;
@@ -103,17 +104,43 @@ impl Scene {
         }
     }
 
+    /// An endpoint of a Service to whom the proxy on `node` connects. Those that it may use are ready, or terminating where none is.
+    pub(super) fn candidate_at(
+        &self,
+        at: SocketAddr,
+        (namespace, service): (&str, &str),
+        node: Option<NodeIndex>,
+    ) -> Candidate {
+        let owner = self.tables.owner(at.ip());
+        let (pod, lives) = match owner {
+            Some(Owner::Pod(pod)) => (self.described(pod), self.tables.pod(pod).node),
+            Some(Owner::Node(node)) => (None, Some(node)),
+            None => (None, None),
+        };
+        let endpoint = self.endpoint_of(namespace, service, at.ip());
+        let is_ready = endpoint.and_then(|endpoint| endpoint.conditions.as_ref()?.ready).unwrap_or(true);
+        Candidate {
+            pod: pod.or_else(|| target_name(endpoint?, namespace)),
+            ip: at.ip(),
+            port: at.port(),
+            node: lives.map(|node| self.node_name(node)),
+            ready: is_ready,
+            local: lives.is_some() && lives == node,
+        }
+    }
+
+    /// What an EndpointSlice of a Service says of an address.
+    fn endpoint_of(&self, namespace: &str, service: &str, address: IpAddr) -> Option<&Endpoint> {
+        let slices = self.census.slices.get(&(namespace.to_owned(), service.to_owned()));
+        let mut endpoints = slices.into_iter().flatten().flat_map(|slice| slice.endpoints.iter().flatten());
+        let text = address.to_string();
+        endpoints.find(|endpoint| endpoint.addresses.contains(&text) && endpoint.target_ref.is_some())
+    }
+
     /// The pod that an EndpointSlice names for an address, as one on the host network has none of its own.
     fn target_of(&self, frontend: Frontend, address: IpAddr) -> Option<String> {
         let service = self.tables.service_entry(frontend.service);
-        let slices = self.census.slices.get(&(service.namespace.to_string(), service.name.to_string()));
-        let endpoints = slices.into_iter().flatten().flat_map(|slice| slice.endpoints.iter().flatten());
-        let text = address.to_string();
-        let target =
-            endpoints.filter(|endpoint| endpoint.addresses.contains(&text)).find_map(|e| e.target_ref.as_ref())?;
-        let namespace = target.namespace.as_deref().unwrap_or(&service.namespace);
-        (target.kind.as_deref() == Some("Pod"))
-            .then(|| format!("{namespace}/{}", target.name.as_deref().unwrap_or_default()))
+        target_name(self.endpoint_of(&service.namespace, &service.name, address)?, &service.namespace)
     }
 
     /// What the policies of `pod` say about a flow with `peer` on the receiver's port. No DNS name is known where nothing runs.
@@ -130,6 +157,14 @@ impl Scene {
         let isolated = !self.tables.isolating(direction, pod).is_empty();
         Side { isolated, policies: enforced.map(ToString::to_string).collect(), ..Side::open() }
     }
+}
+
+/// The pod that an endpoint of a Service of `namespace` names.
+fn target_name(endpoint: &Endpoint, namespace: &str) -> Option<String> {
+    let target = endpoint.target_ref.as_ref()?;
+    let namespace = target.namespace.as_deref().unwrap_or(namespace);
+    (target.kind.as_deref() == Some("Pod"))
+        .then(|| format!("{namespace}/{}", target.name.as_deref().unwrap_or_default()))
 }
 
 /// The pods that are taken for granted with the objects, if `assume`.

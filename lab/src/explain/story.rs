@@ -28,7 +28,12 @@ fn end(addr: IpAddr, port: u16) -> String {
     if port == 0 { addr.to_string() } else { std::net::SocketAddr::new(addr, port).to_string() }
 }
 
-fn step(place: impl Into<String>, stage: &'static str, decision: impl Into<String>, why: impl Into<String>) -> Step {
+pub(super) fn step(
+    place: impl Into<String>,
+    stage: &'static str,
+    decision: impl Into<String>,
+    why: impl Into<String>,
+) -> Step {
     Step { place: place.into(), stage, decision: decision.into(), why: why.into() }
 }
 

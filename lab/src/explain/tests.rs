@@ -1,4 +1,5 @@
 mod policies;
+mod web;
 
 use super::*;
 use control::controller::fill;
@@ -81,6 +82,7 @@ fn try_ask(objects: &str, from: &str, to: &str, ask: &Ask) -> Result<Explanation
         host,
         port,
         protocol,
+        url: None,
         node: ask.node.map(str::to_owned),
         each: ask.each,
         assume_pods: !ask.exact,
@@ -122,7 +124,10 @@ fn a_cluster_ip_leads_to_every_ready_backend() {
     let told = check(&service(CLUSTER_IP), "shop/client", "10.96.0.80:80", Delivered, BOTH);
     let service = told.service.unwrap();
     assert_eq!((&*service.namespace, &*service.name, service.port, &*service.kind), ("shop", "web", 80, "ClusterIP"));
-    assert_eq!((service.vip.to_string(), service.source_nat, &*service.affinity), ("10.96.0.80".into(), false, "None"));
+    assert_eq!(
+        (service.vip.unwrap().to_string(), service.source_nat, &*service.affinity),
+        ("10.96.0.80".into(), false, "None")
+    );
     let near = service.candidates.iter().find(|candidate| candidate.local).unwrap();
     assert_eq!((near.pod.as_deref(), near.port, near.node.as_deref()), (Some("shop/near"), 8080, Some("node1")));
     assert!(near.ready);

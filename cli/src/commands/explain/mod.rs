@@ -22,12 +22,14 @@ use lab::probe::ProbeProtocol;
   podplane explain -f manifests/ --from node:node1 --to 127.0.0.1:30080
   podplane explain -f manifests/ --from shop/db-0 --to shop/front-7x2lq --protocol icmp
   podplane explain --lab mine --from shop/db-0 --to http://backend.shop/ -o json
+  podplane explain -f manifests/ --from world --to https://shop.example/api
   podplane explain --socket /run/podplane/node.sock --from shop/db-0 --to 10.244.2.7:8080
 
 PLACE is NS/POD, node:NAME, world (a client outside the cluster), world:IP, or an address: the pod or node that owns it, else a
 pod without labels (in namespace default) if a node's pod range holds it, else a host outside.
-HOST is an address, NS/SERVICE, a DNS name as that place would look it up, a PLACE, or the name of a node. A URL stands for its
-host and port.
+HOST is an address, NS/SERVICE, a DNS name as that place would look it up, a PLACE, or the name of a node. A URL that
+leads to the Ingress and Gateway proxy is followed through it: certificate, rule, Service, and the proxy's connection to the
+backend; any other URL stands for its host and port. The name of an Ingress' host means the addresses in its status.
 
 Whether somebody listens at the destination is not judged. A pod that only an EndpointSlice tells of is taken to be there; with
 --lab and --socket nothing is taken for granted. What the manifests leave open (nodes, addresses, the pods of a Deployment) is
@@ -69,6 +71,7 @@ pub(crate) fn run(args: ExplainArgs, context: &Context) -> Result<Answer, Failur
         host: target.host,
         port: target.port,
         protocol: target.protocol,
+        url: target.url,
         node: args.node.map(|node| node.strip_prefix("node:").map(str::to_owned).unwrap_or(node)),
         each: args.each,
         assume_pods: args.source.leaves_pods_out(),

@@ -49,7 +49,8 @@ impl SourceArgs {
 }
 
 fn of_manifests(paths: &[PathBuf], flags: &ServiceFlags) -> Result<Cluster, Failure> {
-    let filled = intent::fill_to_answer(paths)?;
+    let mut filled = intent::fill_to_answer(paths)?;
+    intent::warn_of(&lab::publish(&mut filled));
     Ok(Cluster { objects: filled, network: LabNetwork::default(), options: flags.node_options() })
 }
 

@@ -1,6 +1,7 @@
 //! `--to` of `explain`: HOST:PORT, or a URL.
 
 use crate::output::Failure;
+use lab::explain::Url;
 use lab::probe::{ProbeProtocol, split_target};
 
 /// A destination.
@@ -9,6 +10,7 @@ pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) protocol: ProbeProtocol,
+    pub(super) url: Option<Url>,
 }
 
 /// Reads `text`; a URL is asked over TCP, at its scheme's port if it names none.
@@ -17,7 +19,7 @@ pub(super) fn read(text: &str, protocol: Option<ProbeProtocol>) -> Result<Target
     let Some((scheme, rest)) = text.split_once("://") else {
         let protocol = protocol.unwrap_or(ProbeProtocol::Tcp);
         let (host, port) = split_target(text, protocol).map_err(failure)?;
-        return Ok(Target { host, port, protocol });
+        return Ok(Target { host, port, protocol, url: None });
     };
     let default_port = match scheme.to_ascii_lowercase().as_str() {
         "http" => 80,
@@ -34,7 +36,11 @@ pub(super) fn read(text: &str, protocol: Option<ProbeProtocol>) -> Result<Target
         .is_some_and(|(host, port)| !port.contains(']') && (!host.contains(':') || host.ends_with(']')));
     let with_port = if has_port { authority.to_owned() } else { format!("{authority}:{default_port}") };
     let (host, port) = split_target(&with_port, ProbeProtocol::Tcp).map_err(failure)?;
-    Ok(Target { host, port, protocol: ProbeProtocol::Tcp })
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (before_query, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    let path = before_query.find('/').map_or("/", |at| &before_query[at..]);
+    let url = Url { tls: default_port == 443, path: path.to_owned(), query: query.map(str::to_owned) };
+    Ok(Target { host, port, protocol: ProbeProtocol::Tcp, url: Some(url) })
 }
 
 #[cfg(test)]
@@ -58,6 +64,16 @@ mod tests {
         assert!(read("ftp://web", None).is_err());
         assert!(read("http://web", Some(ProbeProtocol::Udp)).is_err());
         assert!(read("http:///x", None).is_err());
+    }
+
+    #[test]
+    fn a_url_has_a_path_and_a_query_and_no_fragment() {
+        let url = |text: &str| read(text, None).ok().and_then(|target| target.url).expect("a URL");
+        let of = |tls, path: &str, query: Option<&str>| Url { tls, path: path.into(), query: query.map(str::to_owned) };
+        assert_eq!(url("http://web"), of(false, "/", None));
+        assert_eq!(url("http://web?x=/y"), of(false, "/", Some("x=/y")));
+        assert_eq!(url("https://web:8443/a/b?x=1#top"), of(true, "/a/b", Some("x=1")));
+        assert_eq!(read("web:80", None).ok().and_then(|target| target.url), None);
     }
 
     #[test]

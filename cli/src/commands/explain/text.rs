@@ -2,7 +2,7 @@
 
 use crate::grid::table;
 use crate::output::{Colour, paint};
-use lab::explain::{Candidate, Explanation, Outcome, ServiceView, Side, Step};
+use lab::explain::{Candidate, Explanation, IngressRoute, Outcome, ServiceView, Side, Step};
 use policy::explain::listed;
 use std::fmt::Write;
 
@@ -13,6 +13,9 @@ pub(super) fn explanation(explanation: &Explanation) -> String {
     let protocol = protocol.on_the_wire();
     let _ = writeln!(text, "{from} -> {to} ({protocol}): {}\n  {reason}", coloured(*outcome));
     let mut facts: Vec<[String; 3]> = Vec::new();
+    if let Some(route) = &explanation.ingress_route {
+        facts.push(route_fact(route));
+    }
     if let Some(service) = &explanation.service {
         facts.push(service_fact(service));
     }
@@ -48,7 +51,16 @@ fn service_fact(service: &ServiceView) -> [String; 3] {
         None => format!("affinity {}", service.affinity),
     };
     let ServiceView { namespace, name, port, vip, kind, .. } = service;
+    let vip = vip.map_or_else(|| "without an address".to_owned(), |vip| vip.to_string());
     ["service".to_owned(), format!("{namespace}/{name}"), format!("port {port}, {kind} {vip}, {affinity}, {source}")]
+}
+
+fn route_fact(route: &IngressRoute) -> [String; 3] {
+    let IngressRoute { kind, ingress, field, host, path, path_type, tls_secret, .. } = route;
+    let matched =
+        if path_type.is_empty() { "default backend".to_owned() } else { format!("{host}{path} ({path_type})") };
+    let tls = tls_secret.as_ref().map_or_else(String::new, |secret| format!(", certificate of Secret {secret}"));
+    ["route".to_owned(), format!("{kind} {ingress}"), format!("{matched} at {field}{tls}")]
 }
 
 fn side(name: &str, side: &Side) -> [String; 3] {

@@ -21,6 +21,7 @@ pub(super) fn explain(sim: &Sim, question: &Question) -> Result<Explanation, Str
         host: question.to.ip().to_string(),
         port: question.to.port(),
         protocol: question.protocol,
+        url: None,
         node: None,
         each: true,
         assume_pods: false,
