@@ -1,6 +1,6 @@
 """A gRPC server and client without generated code: messages are plain bytes.
 
-usage: grpc_echo.py serve ADDRESS          prints its port, answers until it is killed
+usage: grpc_echo.py serve ADDRESS [PORT]   prints its port, answers until it is killed
        grpc_echo.py call TARGET CA NAME    calls each kind of method through TLS, prints what came back as JSON
 """
 
@@ -13,7 +13,7 @@ import grpc
 NAMES = ["Unary", "ServerStream", "ClientStream", "Both", "Fail"]
 
 
-def serve(address):
+def serve(address, port=0):
     def fail(request, context):
         context.set_trailing_metadata((("x-detail", "trailer"),))
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, "as asked")
@@ -29,7 +29,7 @@ def serve(address):
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
-    port = server.add_insecure_port(f"{address}:0")
+    port = server.add_insecure_port(f"{address}:{port}")
     server.start()
     print(port, flush=True)
     server.wait_for_termination()
@@ -65,6 +65,6 @@ def call(target, ca, name):
 
 
 if sys.argv[1] == "serve":
-    serve(sys.argv[2])
+    serve(*sys.argv[2:])
 else:
     call(*sys.argv[2:])

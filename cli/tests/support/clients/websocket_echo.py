@@ -1,6 +1,6 @@
 """A WebSocket server and client (the websockets library).
 
-usage: websocket_echo.py serve ADDRESS     prints its port, echoes until it is killed
+usage: websocket_echo.py serve ADDRESS [PORT]   prints its port, echoes until it is killed
        websocket_echo.py talk URL [CA]     sends each line of standard input as a message, prints each answer as a line;
                                            at the end of input closes and prints `closed CODE`
 """
@@ -17,8 +17,8 @@ async def echo(socket, path=None):
         await socket.send(message)
 
 
-async def serve(address):
-    async with websockets.serve(echo, address, 0) as server:
+async def serve(address, port=0):
+    async with websockets.serve(echo, address, int(port)) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.Future()
 
@@ -38,6 +38,6 @@ async def talk(url, ca=None):
 
 
 if sys.argv[1] == "serve":
-    asyncio.run(serve(sys.argv[2]))
+    asyncio.run(serve(*sys.argv[2:]))
 else:
     asyncio.run(talk(*sys.argv[2:]))
