@@ -131,7 +131,8 @@ impl Asked<'_> {
                 Met::Backends(view, _) => view,
                 Met::Answer(..) => None,
             };
-            let told = Told { steps, ..arrival.told };
+            // Of the Service behind: the proxy would speak for the client.
+            let told = Told { steps, source_nat: true, ..arrival.told };
             return Ok(self.routed(name, route, service, vec![Case { told, ..arrival }]));
         }
         let (view, candidates) = match outcome {

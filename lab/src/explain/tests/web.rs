@@ -115,6 +115,7 @@ spec: {podSelector: {}, ingress: []}
 ";
     let told = visits(at_door, "http://shop.example/", Denied, "podplane-system/shut");
     assert_eq!(told.ingress_route.expect("it is told all the same").ingress, "shop/web");
+    assert!(told.service.expect("a Service").source_nat);
     let only_proxy = policy(
         "{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: \
          podplane-system}}}]}]}",
