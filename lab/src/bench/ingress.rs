@@ -183,18 +183,18 @@ struct Figures {
 fn measure(setup: &Setup, front: Front, load: Load, cpus: Cpus, seconds: u32) -> Result<Figures> {
     let (http, https) = front.ports();
     let latencies = setup.path("latencies");
-    let words = match load {
-        Load::Http1 => format!("wrk -t1 -c64 -d{seconds}s --latency http://shop.example:{http}/"),
-        Load::Tls => {
-            format!("wrk -t1 -c16 -d{seconds}s --latency --header Connection:close https://shop.example:{https}/")
-        }
+    let (http, https) = (format!("http://shop.example:{http}/"), format!("https://shop.example:{https}/"));
+    let duration = format!("-D{seconds}");
+    let (length, log) = (format!("-d{seconds}s"), format!("--log-file={}", latencies.display()));
+    let words: Vec<&str> = match load {
+        Load::Http1 => vec!["wrk", "-t1", "-c64", &length, "--latency", &http],
+        Load::Tls => vec!["wrk", "-t1", "-c16", &length, "--latency", "--header", "Connection: close", &https],
         Load::Http2 => {
             let _ = fs::remove_file(&latencies);
-            let url = format!("https://shop.example:{https}/");
-            format!("h2load -t1 -c16 -m10 -D{seconds} --log-file={} {url}", latencies.display())
+            vec!["h2load", "-t1", "-c16", "-m10", &duration, &log, &https]
         }
     };
-    let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
     let before = setup.processor_ticks(front)?;
     let output = setup
         .command(&pinned(cpus.client, &words))
