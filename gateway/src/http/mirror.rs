@@ -4,14 +4,14 @@
 //! as the client sends it loses its copy.
 
 use super::answer::AnswerBody;
+use super::attempts::{AttemptLimits, Attempted, Attempts};
 use super::backend::Length;
 use super::choice::Group;
-use super::forward::{AttemptLimits, Attempted, Attempts, Outgoing};
+use super::forward::Outgoing;
 use super::upload::{Upload, UploadProgress};
 use super::worker::Worker;
 use bytes::Bytes;
 use http_body::Body;
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -63,8 +63,7 @@ pub(super) fn start(
 }
 
 async fn mirror(worker: &Rc<Worker>, group: Rc<Group>, outgoing: Outgoing) -> bool {
-    let attempts =
-        Attempts { worker, group, connection: None, limits: AttemptLimits::none(), silent: Cell::new(false) };
+    let attempts = Attempts::new(worker, group, None, AttemptLimits::none());
     match attempts.run(outgoing, &mut Attempted::default()).await {
         Ok(answer) => {
             drain(answer.into_body()).await;

@@ -5,6 +5,7 @@
 //! connection after its TLS handshake and PROXY protocol header, and returns when the connection is over.
 
 mod answer;
+mod attempts;
 mod backend;
 mod choice;
 mod chunks;
