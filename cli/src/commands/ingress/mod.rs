@@ -51,12 +51,13 @@ impl Ready {
 /// Serves until it is told to stop.
 pub(crate) fn run(args: IngressArgs, context: &Context) -> Result<Answer, Failure> {
     let failed = |what: &str, error: std::io::Error| Failure::Failed(format!("{what}: {error}"));
-    let stop = Stop::on_signals().map_err(|error| failed("receiving signals", error))?;
     let source = Manifests::open(&args.manifests.paths, LabNetwork::default(), CompileOptions::default());
     let mut manifests = source.map_err(|error| match error {
         ManifestsError::BadPath(text) => Failure::BadInput(text),
         ManifestsError::Watching(_) => Failure::Failed(error.to_string()),
     })?;
+    // Not before: a signal ends whoever still waits for standard input.
+    let stop = Stop::on_signals().map_err(|error| failed("receiving signals", error))?;
     let server = HttpServer::start(args.server_config()).map_err(|error| start_failure(&error))?;
     let health = args.healthz_listen.map(|address| server.serve_health(address)).transpose();
     let health = health.map_err(|error| start_failure(&error))?;
