@@ -3,7 +3,6 @@
 use gateway::http::tls::check_certificate;
 use policy::cluster::Cluster;
 use policy::objects::{ObjectRef, Problem, Severity};
-use policy::routes::Certificate;
 use std::time::SystemTime;
 
 /// The type of Secrets that hold a certificate.
@@ -34,10 +33,4 @@ pub(crate) fn problems(cluster: &Cluster) -> Vec<Problem> {
         }
     }
     problems
-}
-
-/// Whether a certificate can be served, or why not; for the compiler of routes.
-pub(crate) fn check(certificate: &Certificate) -> Result<(), String> {
-    let checked = check_certificate(&certificate.chain_pem, &certificate.key_pem, SystemTime::now());
-    checked.map(|_| ()).map_err(|error| format!("{}: {error}", error.field()))
 }

@@ -13,18 +13,16 @@ use crate::pods::PodSpec;
 use crate::settings::Settings;
 use crate::status::{GatewayView, IngressView};
 use control::controller;
-use gateway::http::tls;
+use gateway::http::tls::check_routed;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use policy::cluster::Cluster;
 use policy::objects::{self, Object, ObjectRef, Problem, Severity, Sourced};
-use policy::routes::Certificate;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// A text with manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +119,7 @@ pub(crate) fn without(desired: Vec<Sourced<Object>>, names: &[ObjectRef]) -> (Ve
 /// Fills in what `desired` leaves open and checks the result as a whole.
 pub(crate) fn plan(desired: Vec<Sourced<Object>>, previous: &[Sourced<Object>], settings: &Settings) -> Result<Plan> {
     let mut filled = controller::fill(&desired, previous, &settings.network());
-    let unrouted = controller::publish(&mut filled.objects, previous, &check_certificate, Timestamp::now());
+    let unrouted = controller::publish(&mut filled.objects, previous, &check_routed, Timestamp::now());
     let (cluster, doubled) = Cluster::from_objects(filled.objects.iter().cloned());
     // The tables are thrown away: what compiling finds (an address that two pods have) must not reach the nodes.
     let (_, meant) = policy::compile::compile_with(&cluster, &settings.node_options.compile_options(), 0);
@@ -131,13 +129,7 @@ pub(crate) fn plan(desired: Vec<Sourced<Object>>, previous: &[Sourced<Object>], 
 
 /// Gives completed objects of manifests the status that a lab's would have; what is wrong with routes.
 pub fn publish(objects: &mut [Sourced<Object>]) -> Vec<Problem> {
-    controller::publish(objects, &[], &check_certificate, Timestamp::now())
-}
-
-/// Whether a certificate can be served, or why not.
-pub(crate) fn check_certificate(certificate: &Certificate) -> Result<(), String> {
-    let checked = tls::check_certificate(&certificate.chain_pem, &certificate.key_pem, SystemTime::now());
-    checked.map(|_| ()).map_err(|error| format!("{}: {error}", error.field()))
+    controller::publish(objects, &[], &check_routed, Timestamp::now())
 }
 
 impl Plan {

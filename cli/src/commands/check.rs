@@ -5,6 +5,7 @@ use crate::intent::{self, Intent};
 use crate::manifests::ManifestArgs;
 use crate::output::{self, Answer, Context, Failure};
 use clap::Args;
+use gateway::http::tls::check_routed;
 use policy::cluster::Cluster;
 use policy::objects::{Kind, Problem, Severity};
 use policy::routes::{RouteOptions, compile_checked};
@@ -115,7 +116,7 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Answer, Failure>
 fn problems_of_routes(intent: &Intent) -> Vec<Problem> {
     let (cluster, _) = Cluster::from_objects(intent.filled.iter().cloned());
     let mut problems = certificates::problems(&cluster);
-    problems.extend(compile_checked(&cluster, &RouteOptions::default(), &certificates::check).problems);
+    problems.extend(compile_checked(&cluster, &RouteOptions::default(), &check_routed).problems);
     problems
 }
 

@@ -4,6 +4,7 @@
 //! A certificate that is out of date is served all the same: clients that care refuse it, and those that do not go on working.
 
 use jiff::Timestamp;
+use policy::routes::Certificate;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
@@ -120,6 +121,12 @@ pub fn check_certificate(
     let key = CertifiedKey::new(chain, signer);
     key.keys_match().map_err(|_| CertificateError::KeyMismatch)?;
     Ok(CheckedCertificate { key: Arc::new(key), warning })
+}
+
+/// Whether a certificate can be served, or the field and the reason why not: for the compiler of routes.
+pub fn check_routed(certificate: &Certificate) -> Result<(), String> {
+    let checked = check_certificate(&certificate.chain_pem, &certificate.key_pem, SystemTime::now());
+    checked.map(|_| ()).map_err(|error| format!("{}: {error}", error.field()))
 }
 
 fn read_chain(chain_pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

@@ -8,7 +8,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use certificate::{CertificateError, CertificateWarning, CheckedCertificate, check_certificate};
+pub use certificate::{CertificateError, CertificateWarning, CheckedCertificate, check_certificate, check_routed};
 pub(super) use handshake::{HandshakeError, accept};
 pub use table::{CertificateFault, CertificateProblem};
 pub(super) use table::{TlsMaker, TlsTable};
