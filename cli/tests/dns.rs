@@ -5,7 +5,7 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -393,7 +393,8 @@ fn what_cannot_be_used_is_refused_by_name_with_exit_code_2() {
 fn an_upstream_that_is_the_server_itself_is_refused() {
     let folder = Folder::new();
     let path = cluster_in(&folder);
-    let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("an address").to_string();
+    // An address of its own: no other test takes its ports.
+    let free = TcpListener::bind("127.9.3.9:0").and_then(|socket| socket.local_addr()).expect("an address").to_string();
     let (code, said) = fails(&["-f", &path, "--listen", &free, "--upstream", &free]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("that is this server itself"), "{said}");
