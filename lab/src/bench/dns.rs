@@ -4,7 +4,7 @@
 //! Each peer is asked on two ways: in another pod of the same node, which is where a cluster's DNS pod would be, and between two
 //! namespaces on a bridge of the kernel, which is as good as it gets. All are asked in turn, round after round. Counted are answers per
 //! second, and per second of processor time that the answering process used (of podplane the node process: what it takes to read
-//! and write the packets is in it); then, at half of what it can do, how long each answer took.
+//! and write the packets is in it); then how long each answer took, at the same [`STEADY_PER_SECOND`] for all.
 
 use super::podplane::BenchLab;
 use super::report::median;
@@ -14,11 +14,15 @@ use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// The Service that is asked for, and what everybody says it is.
 const NAME: &str = "near.bench.svc.cluster.local";
+
+/// Queries per second at which answers are timed: half of what a node has to do at least on one core.
+const STEADY_PER_SECOND: u32 = 50_000;
 
 /// Queries that dnsperf has under way, its default.
 const OUTSTANDING: &str = "100";
@@ -61,7 +65,7 @@ pub struct NamesSeries {
     pub per_second: Vec<f64>,
     /// Answers per second of processor time of the answering process, each round.
     pub per_cpu_second: Vec<f64>,
-    /// Time of an answer at half load in microseconds, each round: median, 99th percentile.
+    /// Time of an answer at [`STEADY_PER_SECOND`] in microseconds, each round: median, 99th percentile.
     pub latency_us: Vec<(f64, f64)>,
     /// Queries that were not answered.
     pub lost: u64,
@@ -152,14 +156,14 @@ pub(super) fn run(lab: &BenchLab, cpus: Cpus, options: Options, progress: &mut d
         for one in &mut asked {
             progress(&format!("round {round} of {}: {:?} ({:?})", options.rounds, one.series.server, one.series.way));
             let (before, began) = (cpu_seconds(one.pid)?, Instant::now());
-            let most = dnsperf(&one.pair, cpus, &queries, options.seconds, None)?;
+            let most = ask_all(&one.pair, cpus, &queries, options.seconds)?;
             let used = cpu_seconds(one.pid)? - before;
             let answers = most.per_second * f64::from(options.seconds).min(began.elapsed().as_secs_f64());
             one.series.per_second.push(most.per_second);
             one.series.per_cpu_second.push(answers / used.max(0.01));
-            let half = dnsperf(&one.pair, cpus, &queries, options.seconds, Some(most.per_second / 2.0))?;
-            one.series.latency_us.push((half.percentile(0.5), half.percentile(0.99)));
-            one.series.lost += most.lost + half.lost;
+            let steady = ask_steadily(&one.pair, cpus, &queries, options.seconds, &folder.join("answers"))?;
+            one.series.latency_us.push((steady.percentile(0.5), steady.percentile(0.99)));
+            one.series.lost += most.lost + steady.lost;
         }
     }
     let _ = fs::remove_dir_all(&folder);
@@ -172,7 +176,7 @@ fn series(server: Server, way: Way) -> NamesSeries {
 }
 
 /// Starts a peer and waits until it answers.
-fn start(server: Server, way: Way, pair: &Pair, cpus: Cpus, folder: &std::path::Path, lab: &BenchLab) -> Result<Asked> {
+fn start(server: Server, way: Way, pair: &Pair, cpus: Cpus, folder: &Path, lab: &BenchLab) -> Result<Asked> {
     // Both peers of a way have the same address, so each has a port of its own.
     let port = if server == Server::Unbound { 5301 } else { 5302 };
     let name = format!("{server:?}-{way:?}.conf").to_lowercase();
@@ -239,27 +243,45 @@ impl Found {
     }
 }
 
-/// Asks for some seconds: as often as there are answers, or `per_second` times and noting how long each answer took.
-fn dnsperf(pair: &Pair, cpus: Cpus, queries: &str, seconds: u32, per_second: Option<f64>) -> Result<Found> {
-    let (address, port) = pair.address.split_once('#').unwrap_or((&pair.address, "53"));
-    let seconds = seconds.to_string();
-    let words = ["dnsperf", "-s", address, "-p", port, "-d", queries, "-l", &seconds, "-q", OUTSTANDING];
-    let mut words: Vec<String> = words.map(str::to_owned).into();
-    if let Some(per_second) = per_second {
-        words.extend(["-v".to_owned(), "-Q".into(), format!("{per_second:.0}")]);
-    }
-    let words = pinned(cpus.client, &words);
+/// Asks for some seconds, as often as there are answers.
+fn ask_all(pair: &Pair, cpus: Cpus, queries: &str, seconds: u32) -> Result<Found> {
+    let words = dnsperf(pair, cpus, queries, seconds, &[]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let output = pair.client.command(&words).stdin(Stdio::null()).output();
     let output = output.map_err(|e| LabError::io("cannot start dnsperf", e))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    found(&String::from_utf8_lossy(&output.stdout), &String::from_utf8_lossy(&output.stderr))
+}
+
+/// Asks for some seconds at [`STEADY_PER_SECOND`], noting how long each answer took. dnsperf prints them one by one, to the file `answers`: a
+/// reader at the other end of a pipe would compete with what is measured.
+fn ask_steadily(pair: &Pair, cpus: Cpus, queries: &str, seconds: u32, answers: &Path) -> Result<Found> {
+    let words = dnsperf(pair, cpus, queries, seconds, &["-v", "-Q", &STEADY_PER_SECOND.to_string()]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let failed = |e| LabError::io(answers.display(), e);
+    let mut command = pair.client.command(&words);
+    command.stdin(Stdio::null()).stdout(fs::File::create(answers).map_err(failed)?);
+    let output = command.stderr(Stdio::piped()).spawn().and_then(|child| child.wait_with_output());
+    let output = output.map_err(|e| LabError::io("cannot start dnsperf", e))?;
+    found(&fs::read_to_string(answers).map_err(failed)?, &String::from_utf8_lossy(&output.stderr))
+}
+
+fn dnsperf(pair: &Pair, cpus: Cpus, queries: &str, seconds: u32, more: &[&str]) -> Vec<String> {
+    let (address, port) = pair.address.split_once('#').unwrap_or((&pair.address, "53"));
+    let seconds = seconds.to_string();
+    let words = ["dnsperf", "-s", address, "-p", port, "-d", queries, "-l", &seconds, "-q", OUTSTANDING];
+    let words: Vec<String> = words.iter().chain(more).map(|word| (*word).to_owned()).collect();
+    pinned(cpus.client, &words)
+}
+
+/// Reads what dnsperf printed.
+fn found(text: &str, told: &str) -> Result<Found> {
     let figure = |title: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(title));
         line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok())
     };
     let (Some(per_second), Some(lost)) = (figure("Queries per second:"), figure("Queries lost:")) else {
-        let told = String::from_utf8_lossy(&output.stderr);
-        return Err(LabError::Failed(format!("dnsperf gave no figures: {text}{told}")));
+        let head: String = text.chars().take(500).collect();
+        return Err(LabError::Failed(format!("dnsperf gave no figures: {head}{told}")));
     };
     let taken = text.lines().filter(|line| line.starts_with("> "));
     let mut latencies: Vec<f64> =
