@@ -183,6 +183,22 @@ fn i14_content_length_is_the_length_of_the_data() {
 }
 
 #[test]
+fn i14_a_request_that_is_said_to_be_empty_waits_for_its_end() {
+    let bench = Bench::new();
+    let mut client = connect(&bench);
+    client.send(&frame(HEADERS, END_HEADERS, 1, &with(&[("content-length", "0"), ("x-which", "held")])));
+    client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &with(&[("x-which", "other")])));
+    outcome(&mut client, 3);
+    let heads = |bench: &Bench| bench.seen().into_iter().flat_map(|seen| seen.heads).collect::<Vec<_>>();
+    let seen = heads(&bench);
+    assert!(seen.len() == 1 && seen[0].contains("x-which: other"), "{seen:?}");
+    client.send(&frame(DATA, END_STREAM, 1, &[]));
+    outcome(&mut client, 1);
+    let seen = heads(&bench);
+    assert!(seen.iter().any(|head| head.contains("x-which: held")), "{seen:?}");
+}
+
+#[test]
 fn i14_pseudo_fields_are_complete_and_come_first() {
     let bench = Bench::new();
     for name in [":method", ":scheme", ":path"] {

@@ -145,7 +145,14 @@ impl Sending {
 
     /// Whether it waits for the client to send more of the body.
     pub(in crate::http) fn waits_for_client(&self) -> bool {
-        !self.body_over && self.front_written == self.front.len() && self.piece.is_empty()
+        let is_drained = self.front_written == self.front.len() && self.piece.is_empty();
+        !self.body_over && (is_drained || self.is_held_back())
+    }
+
+    /// Whether nothing of it may be written yet: it is said to have no body, but its stream goes on. Written at once, it
+    /// would be a whole request to the backend, also where the client goes on to send a body that it must not have.
+    fn is_held_back(&self) -> bool {
+        self.length == Length::Known(0) && !self.body_over
     }
 
     /// Bytes that have been written, for comparison.
@@ -171,6 +178,10 @@ impl Sending {
     ) -> Poll<Result<(), SendError>> {
         loop {
             let body = self.gather(context)?;
+            if self.is_held_back() {
+                debug_assert!(body.is_pending());
+                return Poll::Pending;
+            }
             let left = self.front.len() - self.front_written;
             if left == 0 && self.piece.is_empty() {
                 if self.body_over {
