@@ -1,6 +1,7 @@
 //! Where intent comes from and how it reaches the node.
 //!
 //! - [`directory`] is the source: a watched folder of Kubernetes YAML, turned into generations of objects.
+//! - [`kubernetes`] is the source of a real cluster: its API server.
 //! - [`manifests`] is the source of commands that run by themselves: files and folders as a person wrote them, watched.
 //! - [`controller`] plays the Kubernetes controllers for objects that a person wrote, as a pure function.
 //! - [`ipam`] hands out addresses of ranges to pods and Services, [`pools`] those that Services have for the outside.
@@ -20,6 +21,7 @@ mod hash;
 mod health;
 mod holder;
 pub mod ipam;
+pub mod kubernetes;
 mod log;
 pub mod manifests;
 pub mod pools;
