@@ -60,8 +60,9 @@ impl Default for Limits {
             // RFC 9113 6.5.2 advises no fewer than 100; nginx has 128, Envoy's edge advice is 100.
             streams_max: 128,
             attempts_max: 3,
-            // A worker that has more in flight than this opens and closes the rest; nginx's examples have 32 to 64.
-            idle_per_backend_max: 128,
+            // Requests come in waves, and a worker that has more in flight than this opens and closes the rest with each of
+            // them: 160 at once cost an eighth of all requests a connection when this was 128. HAProxy and Envoy have no limit.
+            idle_per_backend_max: 1024,
         }
     }
 }
