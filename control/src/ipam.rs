@@ -36,10 +36,22 @@ pub fn subrange(range: &IpNet, prefix_len: u8, index: u128) -> Option<IpNet> {
     IpNet::new(address_at(range, offset), prefix_len).ok()
 }
 
-fn last_offset(range: &IpNet) -> u128 {
+/// Number of the last address of `range`.
+pub(crate) fn last_offset(range: &IpNet) -> u128 {
     match range.max_prefix_len() - range.prefix_len() {
         128 => u128::MAX,
         host_bits => (1 << host_bits) - 1,
+    }
+}
+
+/// Number of `addr` in `range`, counted from its network address; `None` if it is outside.
+pub(crate) fn offset_of(range: &IpNet, addr: IpAddr) -> Option<u128> {
+    match (range.network(), addr) {
+        (IpAddr::V4(network), IpAddr::V4(v4)) if range.contains(&addr) => {
+            Some(u128::from(u32::from(v4) - u32::from(network)))
+        }
+        (IpAddr::V6(network), IpAddr::V6(v6)) if range.contains(&addr) => Some(u128::from(v6) - u128::from(network)),
+        _ => None,
     }
 }
 
@@ -148,15 +160,7 @@ impl Pool {
     }
 
     fn offset(&self, addr: IpAddr) -> Option<u128> {
-        match (self.range.network(), addr) {
-            (IpAddr::V4(network), IpAddr::V4(addr)) if self.range.contains(&IpAddr::V4(addr)) => {
-                Some(u128::from(u32::from(addr) - u32::from(network)))
-            }
-            (IpAddr::V6(network), IpAddr::V6(addr)) if self.range.contains(&IpAddr::V6(addr)) => {
-                Some(u128::from(addr) - u128::from(network))
-            }
-            _ => None,
-        }
+        offset_of(&self.range, addr)
     }
 }
 

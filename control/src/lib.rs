@@ -7,6 +7,7 @@
 //! - [`ipam`] hands out addresses of ranges to pods and Services, [`pools`] those that Services have for the outside.
 //! - [`announce`] decides which node answers for a LoadBalancer address, and hears which nodes live.
 //! - [`resolv_conf`] says what a pod's resolver is told.
+//! - [`sandboxes`] is what outlives the process about attached pods: the leases of their addresses.
 //! - [`agent`] is the node process: source, compiler, dataplane and API put together.
 //! - [`api`] is how others talk to it: HTTP and JSON over a unix socket.
 
@@ -26,6 +27,7 @@ mod log;
 pub mod manifests;
 pub mod pools;
 pub mod resolv_conf;
+pub mod sandboxes;
 mod stop;
 
 pub use stop::Stop;
