@@ -4,8 +4,8 @@
 use crate::output::{self, Failure};
 use control::Stop;
 use control::controller::LabNetwork;
-use control::directory::Wake;
 use control::manifests::{Manifests, ManifestsError, Update};
+use control::source::Wake;
 use policy::compile::CompileOptions;
 use policy::objects::{Problem, Severity};
 use std::collections::BTreeSet;

@@ -1,7 +1,8 @@
 //! Where intent comes from and how it reaches the node.
 //!
-//! - [`directory`] is the source: a watched folder of Kubernetes YAML, turned into generations of objects.
-//! - [`kubernetes`] is the source of a real cluster: its API server.
+//! - [`source`] is what a node follows: generations of objects, from either of two places.
+//! - [`directory`] is a watched folder of Kubernetes YAML.
+//! - [`kubernetes`] is the API server of a real cluster.
 //! - [`manifests`] is the source of commands that run by themselves: files and folders as a person wrote them, watched.
 //! - [`controller`] plays the Kubernetes controllers for objects that a person wrote, as a pure function.
 //! - [`ipam`] hands out addresses of ranges to pods and Services, [`pools`] those that Services have for the outside.
@@ -28,6 +29,7 @@ pub mod manifests;
 pub mod pools;
 pub mod resolv_conf;
 pub mod sandboxes;
+pub mod source;
 mod stop;
 
 pub use stop::Stop;

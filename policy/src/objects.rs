@@ -58,6 +58,14 @@ pub struct Leniency {
     pub loopback_endpoints: bool,
 }
 
+/// Reads one object, or one list, that is a JSON value already, such as an API server sends. What is wrong with it is told as
+/// for text.
+pub fn read_value(source: &Source, value: serde_json::Value) -> Parsed {
+    let mut parsed = Parsed::default();
+    decode::decode(source, value, Leniency::default(), &mut parsed);
+    parsed
+}
+
 /// Reads every object of `text`. `source_name` is a file name or the like; it appears in problems and in
 /// [`Source::file`].
 pub fn parse(source_name: &str, text: &str) -> Parsed {

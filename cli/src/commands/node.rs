@@ -196,7 +196,7 @@ pub(crate) enum QueryCommand {
 /// Runs the node process.
 pub(crate) fn run(args: NodeArgs, _context: &Context) -> Result<Answer, Failure> {
     let cluster_dns = args.dns.cluster_dns(args.services.cluster_dns.as_ref()).map_err(Failure::BadInput)?;
-    let defaults = AgentConfig::new(&args.node_name, &args.cluster_dir, &args.socket);
+    let defaults = AgentConfig::new(&args.node_name, args.cluster_dir.as_path(), &args.socket);
     let config = AgentConfig {
         state_dir: args.state_dir,
         shards: args.shards,

@@ -1,9 +1,9 @@
-//! The node process: takes generations of intent from the cluster directory, compiles them, puts them in force in the
-//! dataplane, and serves the API.
+//! The node process: takes generations of intent from its source, compiles them, puts them in force in the dataplane, and
+//! serves the API.
 //!
 //! States: *waiting* until the source has this node's own Node object, then *ready* for good: the dataplane is started from
 //! that object's addresses and pod ranges, and whatever happens to the source later, the last good tables stay in force.
-//! The main thread waits for the directory and for signals; the API has its own thread; the dataplane has its shards.
+//! The main thread waits for the source and for signals; the API has its own thread; the dataplane has its shards.
 //! SIGTERM and SIGINT end it: the other nodes are told, so that they take LoadBalancer addresses over; the API stops; the
 //! dataplane takes its interfaces and routes away. What traffic from outside needs beside tables is in `outside`.
 
@@ -17,9 +17,10 @@ mod views;
 
 use crate::api::{ApiError, ErrorCode, Server};
 use crate::controller::LabNetwork;
-use crate::directory::{Digest, Directory, Generation, Wake};
+use crate::directory::Directory;
 use crate::ipam::gateway;
 use crate::log::{Level, event};
+use crate::source::{Digest, Generation, Origin, Source, Wake};
 use crate::stop::Stop;
 pub use dns::ClusterDns;
 use intent::Intent;
@@ -51,13 +52,16 @@ pub const HEARTBEAT_PORT: u16 = 4790;
 /// Where kube-proxy serves its health, and load balancers of cloud providers look for it (KEP-3836), in both families.
 pub const HEALTHZ_LISTEN: SocketAddr = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 10256, 0, 0));
 
+/// What fails when there is no following the source, in messages.
+const FOLLOWING: &str = "following the source of objects";
+
 /// Everything a node process is told when it starts.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     /// metadata.name of this node's Node object.
     pub node_name: String,
-    /// The cluster directory.
-    pub cluster_dir: PathBuf,
+    /// Where the objects come from.
+    pub origin: Origin,
     /// Unix socket of the API.
     pub socket: PathBuf,
     /// Folder for what outlives the process: the seed of the hashes, so that MACs and backend choices stay.
@@ -97,10 +101,10 @@ pub struct AgentConfig {
 impl AgentConfig {
     /// A node process with the defaults: one shard, TAPs as the kernel allows, VNI 1, port 4789, the Service ranges of the
     /// lab's address plan, no state folder, nodePorts on all node addresses, no externalIPs, the cluster DNS at the lab's addresses.
-    pub fn new(node_name: &str, cluster_dir: &Path, socket: &Path) -> AgentConfig {
+    pub fn new(node_name: &str, origin: impl Into<Origin>, socket: &Path) -> AgentConfig {
         AgentConfig {
             node_name: node_name.to_owned(),
-            cluster_dir: cluster_dir.to_owned(),
+            origin: origin.into(),
             socket: socket.to_owned(),
             state_dir: None,
             shards: 1,
@@ -127,7 +131,7 @@ impl AgentConfig {
 pub enum AgentError {
     /// The API socket cannot be served.
     Socket(PathBuf, io::Error),
-    /// The cluster directory cannot be watched, or signals not received.
+    /// The source cannot be followed, or signals not received.
     System(&'static str, io::Error),
     /// The state folder cannot be used.
     State(PathBuf, io::Error),
@@ -188,14 +192,13 @@ pub(crate) struct Agent {
 /// are blocked for all.
 pub fn run(config: AgentConfig) -> Result<(), AgentError> {
     let stop = Stop::on_signals().map_err(|error| AgentError::System("receiving signals", error))?;
-    let watching = |error| AgentError::System("watching the cluster directory", error);
-    let mut directory = Directory::open(&config.cluster_dir).map_err(watching)?;
+    let mut source = open(&config)?;
     let socket = config.socket.clone();
     let agent = Arc::new(Agent::new(config)?);
     let server = Server::start(&socket, agent.clone()).map_err(|error| AgentError::Socket(socket.clone(), error))?;
     event(Level::Info, "started", &[("node", &agent.config.node_name), ("socket", &socket.display())]);
     agent.serve_health_early();
-    let ended = agent.follow(&mut directory, &stop);
+    let ended = agent.follow(&mut source, &stop);
     agent.stop();
     agent.close_to_outside();
     drop(server);
@@ -205,13 +208,22 @@ pub fn run(config: AgentConfig) -> Result<(), AgentError> {
     ended
 }
 
+/// Begins to follow the node's source.
+fn open(config: &AgentConfig) -> Result<Source, AgentError> {
+    let failed = |error| AgentError::System(FOLLOWING, error);
+    match &config.origin {
+        Origin::Directory(folder) => Ok(Source::Directory(Directory::open(folder).map_err(failed)?)),
+        Origin::Kubernetes(_) => Err(failed(io::ErrorKind::Unsupported.into())),
+    }
+}
+
 impl Agent {
     pub(crate) fn new(config: AgentConfig) -> Result<Agent, AgentError> {
         let seed = match &config.state_dir {
             Some(folder) => load_seed(folder).map_err(|error| AgentError::State(folder.clone(), error))?,
             None => random_seed(),
         };
-        let waiting_for = format!("the first look at {}", config.cluster_dir.display());
+        let waiting_for = format!("the first look at {}", config.origin);
         let state = Mutex::new(State { waiting_for, ..State::default() });
         let options = CompileOptions {
             external_ips: config.external_ips.clone(),
@@ -240,16 +252,16 @@ impl Agent {
     }
 
     /// Takes generation after generation until `stop` is readable.
-    fn follow(&self, directory: &mut Directory, stop: &Stop) -> Result<(), AgentError> {
+    fn follow(&self, source: &mut Source, stop: &Stop) -> Result<(), AgentError> {
         loop {
-            match directory.refresh() {
+            match source.refresh() {
                 Some(generation) => self.apply(generation)?,
                 None => self.retry(),
             }
-            match directory.wait(stop.as_fd()) {
+            match source.wait(stop.as_fd()) {
                 Ok(Wake::Look) => {}
                 Ok(Wake::Stop) => return Ok(()),
-                Err(error) => return Err(AgentError::System("watching the cluster directory", error)),
+                Err(error) => return Err(AgentError::System(FOLLOWING, error)),
             }
         }
     }
@@ -354,8 +366,8 @@ impl Agent {
 
     /// A problem of this node itself.
     fn problem(&self, message: String) -> Problem {
-        let file = self.config.cluster_dir.to_string_lossy();
-        Problem { severity: Severity::Warning, ..Problem::unreadable(&file, message) }
+        let origin = self.config.origin.to_string();
+        Problem { severity: Severity::Warning, ..Problem::unreadable(&origin, message) }
     }
 
     /// Keeps the problems for the status, and logs those that came and how many went.

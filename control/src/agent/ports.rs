@@ -143,8 +143,8 @@ impl Agent {
         let tables = &state.in_force.as_ref().ok_or_else(|| not_ready(state))?.tables;
         let refuse = |message: String| ApiError::new(ErrorCode::PodNotInForce, message);
         let pod = tables.find_pod(namespace, name).map(|index| tables.pod(index)).ok_or_else(|| {
-            let folder = self.config.cluster_dir.display();
-            refuse(format!("Pod {namespace}/{name} is not in force on this node: is it in {folder}, and not ended?"))
+            let origin = &self.config.origin;
+            refuse(format!("Pod {namespace}/{name} is not in force on this node: is it in {origin}, and not ended?"))
         })?;
         if pod.host_network {
             let message = format!("Pod {namespace}/{name} shares the node's network (hostNetwork): it has no port");

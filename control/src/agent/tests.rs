@@ -3,7 +3,7 @@
 use super::*;
 use crate::api::{AttachRequest, Client, ClientError};
 use crate::controller;
-use crate::directory;
+use crate::directory::{self, Directory};
 use namespace::sh;
 use policy::objects::{Object, Sourced, parse};
 use tempfile::TempDir;
@@ -57,7 +57,7 @@ impl Bench {
         sh("mount -t tmpfs tmpfs /run && ip netns add open && ip netns add closed");
         let folder = TempDir::new().unwrap();
         let (cluster, socket) = (folder.path().join("cluster"), folder.path().join("node.sock"));
-        let config = AgentConfig { underlay_mtu: Some(1500), ..AgentConfig::new("node1", &cluster, &socket) };
+        let config = AgentConfig { underlay_mtu: Some(1500), ..AgentConfig::new("node1", cluster.as_path(), &socket) };
         let agent = Arc::new(Agent::new(config).unwrap());
         let parsed = parse("test.yaml", MANIFESTS);
         assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);

@@ -10,6 +10,7 @@ use crate::api::{
     ApiError, ConfigStatus, DataplaneStatus, DnsStatus, Endpoint, Flow, NamesLearned, Port, Problem, SourceStatus,
     Status, Traffic, Transfers, UplinkInterface, UplinkStatus,
 };
+use crate::source::Origin;
 use node::{ClusterDns, Dataplane, PortInfo, TapKind, UplinkState};
 use policy::tables::{Direction, Owner, Tables};
 use std::net::IpAddr;
@@ -60,10 +61,13 @@ impl Agent {
     }
 
     fn source(&self) -> SourceStatus {
-        let AgentConfig { cluster_dir, service_cidrs, nodeport_addresses, external_ips, .. } = &self.config;
+        let AgentConfig { origin, service_cidrs, nodeport_addresses, external_ips, .. } = &self.config;
         SourceStatus {
-            // Whoever asks may stand in another folder than the node.
-            cluster_dir: Some(std::path::absolute(cluster_dir).unwrap_or_else(|_| cluster_dir.clone())),
+            cluster_dir: match origin {
+                // Whoever asks may stand in another folder than the node.
+                Origin::Directory(folder) => Some(std::path::absolute(folder).unwrap_or_else(|_| folder.clone())),
+                Origin::Kubernetes(_) => None,
+            },
             service_cidrs: service_cidrs.clone(),
             nodeport_addresses: nodeport_addresses.clone(),
             external_ips: external_ips.clone(),

@@ -16,9 +16,8 @@ impl Bench {
     fn new() -> Bench {
         let folder = TempDir::new().unwrap();
         let agent = Agent::new(AgentConfig {
-            cluster_dir: folder.path().join("cluster"),
             state_dir: Some(folder.path().join("state")),
-            ..AgentConfig::new("node1", folder.path(), &folder.path().join("run/node.sock"))
+            ..AgentConfig::new("node1", folder.path().join("cluster").as_path(), &folder.path().join("run/node.sock"))
         });
         Bench { agent: Arc::new(agent.unwrap()), folder }
     }

@@ -6,9 +6,9 @@
 //! whoever takes the generations holds them ([`policy::cluster::Definitions`]).
 //!
 //! How it waits: the kernel reports that something happened (module `watch`); the directory (module `watched`) then waits until nothing
-//! happened for [`SETTLE`], at most [`DELAY_MAX`], and looks once: at the files that the reports name, if they say no more
+//! happened for [`SETTLE`](crate::source::SETTLE), at most [`DELAY_MAX`](crate::source::DELAY_MAX), and looks once: at the files that the reports name, if they say no more
 //! than that plain files came, went or changed; else at the whole tree. Without any report it looks at the whole tree every
-//! [`LOOK_EVERY`], for file systems that report nothing. Only files that changed are parsed.
+//! [`LOOK_EVERY`](crate::source::LOOK_EVERY), for file systems that report nothing. Only files that changed are parsed.
 //!
 //! What never happens: a broken file, an unreadable folder or a vanished root does not take away what was in force.
 
@@ -25,75 +25,16 @@ pub(crate) use watched::{Watched, wait};
 pub use write::{Written, write};
 
 use crate::hash::fnv1a;
-use policy::cluster::FileChange;
-use policy::objects::{Leniency, Problem};
-use std::fmt;
+use crate::source::{Generation, Wake};
+use policy::objects::Leniency;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// Quiet time that ends a burst: several times what `cp` or an editor needs between two files, and not felt by a person.
-pub const SETTLE: Duration = Duration::from_millis(20);
-
-/// Longest wait in a burst that does not end: leaves the larger part of a second for compiling and swapping, so that a
-/// change is in force in under one second.
-pub const DELAY_MAX: Duration = Duration::from_millis(200);
-
-/// Network file systems change without inotify saying so; a look costs one `stat` per file.
-pub const LOOK_EVERY: Duration = Duration::from_secs(10);
-
-/// Identifies the paths and contents of all files of a cluster directory: what [`write`] wrote is in force where the same
-/// digest is reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Digest(u128);
-
-impl Digest {
-    /// With one more file. The order of the files does not matter.
-    fn with(self, file: u128) -> Digest {
-        Digest(self.0.wrapping_add(file))
-    }
-
-    /// With one file less, that was one of them.
-    fn without(self, file: u128) -> Digest {
-        Digest(self.0.wrapping_sub(file))
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
+use std::time::Instant;
 
 /// The part of a digest that one file has; `path` is relative to the root.
 fn file_digest(path: &Path, content: &str) -> u128 {
     fnv1a(&[&path.to_string_lossy(), content])
-}
-
-/// What makes the objects of a cluster at one moment other than those of the generation before; the first one is told from
-/// nothing.
-#[derive(Clone, Debug)]
-pub struct Generation {
-    /// Counts the changes since the directory was opened, from 1.
-    pub number: u64,
-    /// When the look at the files began.
-    pub began: Instant,
-    /// What the files hold.
-    pub digest: Digest,
-    /// The files that changed; names may occur twice.
-    pub files: Vec<FileChange>,
-    /// What is wrong with all files, by file.
-    pub problems: Vec<Problem>,
-}
-
-/// What ended a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// The tree may have changed: look with [`Directory::refresh`].
-    Look,
-    /// The descriptor given to [`Directory::wait`] became readable.
-    Stop,
 }
 
 /// A watched cluster directory.

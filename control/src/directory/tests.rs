@@ -1,4 +1,5 @@
 use super::*;
+use crate::source::DELAY_MAX;
 use policy::cluster::Definitions;
 use policy::objects::{Object, parse};
 use std::fs;
@@ -6,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long a change may take to be seen before a test fails; far above what it takes.

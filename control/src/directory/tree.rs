@@ -4,9 +4,10 @@
 //! read, an object's last good form when the object is refused. Removing a typing error's policy would open what the policy
 //! closed.
 
+use super::file_digest;
 use super::watch::{Seen, Watcher};
-use super::{Digest, file_digest};
 use crate::hash::fnv1a;
+use crate::source::Digest;
 use policy::cluster::{Definition, FileChange};
 use policy::objects::{self, Leniency, Object, ObjectRef, Parsed, Problem, Severity, Sourced};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,7 +131,7 @@ impl Tree {
         self.problems.iter().chain(self.faulty.iter().flat_map(|path| &self.files[path].problems))
     }
 
-    /// Digest of all files; see [`super::Digest`].
+    /// Digest of all files; see [`Digest`].
     pub(super) fn digest(&self) -> Digest {
         self.digest
     }

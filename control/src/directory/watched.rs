@@ -4,7 +4,7 @@
 
 use super::tree::{Content, Tree};
 use super::watch::{Seen, Watcher};
-use super::{DELAY_MAX, Digest, LOOK_EVERY, SETTLE, Wake};
+use crate::source::{DELAY_MAX, Digest, LOOK_EVERY, SETTLE, Wake};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::objects::{Leniency, Problem};
 use std::io;

@@ -4,7 +4,8 @@
 //! not touched, and the file of an object that is gone is removed. Nothing is flushed to the disk: after a crash of the
 //! machine the directory is written again from what it was computed from.
 
-use super::{Digest, file_digest};
+use super::file_digest;
+use crate::source::Digest;
 use policy::objects::{Kind, Object};
 use std::collections::BTreeSet;
 use std::fs;

@@ -14,7 +14,8 @@
 //! in force. Until something was read there are no tables at all, which is something else than a cluster without objects.
 
 use crate::controller::{self, LabNetwork, Lacking};
-use crate::directory::{self, Content, Entry, Wake, Watched};
+use crate::directory::{self, Content, Entry, Watched};
+use crate::source::Wake;
 use policy::cluster::{Cluster, Definition, Definitions, Delta, FileChange, settle};
 use policy::compile::{CompileOptions, Compiler};
 use policy::objects::{self, Leniency, Object, ObjectRef, Problem, Sourced};

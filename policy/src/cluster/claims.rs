@@ -153,8 +153,7 @@ fn place(cidr: IpNet) -> (IpAddr, u8) {
 }
 
 fn name((holder, source): (&Name, &Source)) -> String {
-    let Source { file, document } = source;
-    format!("{} in {file} (document {document})", holder.reference())
+    format!("{} in {source}", holder.reference())
 }
 
 // Fields that do not parse claim nothing: validation has refused their objects.

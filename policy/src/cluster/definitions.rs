@@ -209,10 +209,8 @@ impl Definitions {
             let problem = |written: &Written, field: &str, message: &str| {
                 Problem::of(&written.source, id.reference(), field, message, Severity::Refused)
             };
-            let Source { file, document } = &first.source;
-            let double = format!(
-                "defined twice: the definition in {file} (document {document}) stays in force, this one is refused"
-            );
+            let double =
+                format!("defined twice: the definition in {} stays in force, this one is refused", first.source);
             let later = defined.written[1..].iter();
             doubles.extend(later.map(|w| ((w.file.clone(), w.position), problem(w, "metadata.name", &double))));
             if let Some(Refusal { field, message }) = &defined.refusal {

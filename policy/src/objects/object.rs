@@ -20,8 +20,17 @@ const METALLB_API_VERSION: &str = "metallb.io/v1beta1";
 pub struct Source {
     /// Name of the file or other source.
     pub file: Arc<str>,
-    /// Position of its document there, from 1.
+    /// Position of its document there, from 1; 0 if it has no documents.
     pub document: u32,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.document {
+            0 => f.write_str(&self.file),
+            document => write!(f, "{} (document {document})", self.file),
+        }
+    }
 }
 
 /// An object with the place that it came from.
