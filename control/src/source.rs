@@ -8,6 +8,7 @@
 //! Both sources gather a burst: they wait until nothing happened for [`SETTLE`], at most [`DELAY_MAX`].
 
 use crate::directory::Directory;
+use crate::kubernetes::KubernetesSource;
 use crate::kubernetes::connect::Access;
 use policy::cluster::FileChange;
 use policy::objects::Problem;
@@ -104,6 +105,8 @@ pub enum Wake {
 pub enum Source {
     /// A watched folder.
     Directory(Directory),
+    /// An API server that is followed.
+    Kubernetes(KubernetesSource),
 }
 
 impl Source {
@@ -112,6 +115,7 @@ impl Source {
     pub fn refresh(&mut self) -> Option<Generation> {
         match self {
             Source::Directory(directory) => directory.refresh(),
+            Source::Kubernetes(server) => server.refresh(),
         }
     }
 
@@ -119,6 +123,7 @@ impl Source {
     pub fn wait(&mut self, stop: BorrowedFd<'_>) -> io::Result<Wake> {
         match self {
             Source::Directory(directory) => directory.wait(stop),
+            Source::Kubernetes(server) => server.wait(stop),
         }
     }
 }

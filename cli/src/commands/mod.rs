@@ -1,5 +1,6 @@
 //! The commands, one file per family. Each has its arguments and a `run` that gives an [`Answer`] or a [`Failure`].
 
+mod agent;
 mod bench;
 mod check;
 mod completions;
@@ -9,6 +10,7 @@ mod explain;
 mod ingress;
 mod lab;
 mod node;
+mod node_flags;
 mod policy;
 mod service_flags;
 
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Ingress(ingress::IngressArgs),
     /// Run the node process on a cluster directory
     Node(node::NodeArgs),
+    /// Run the node process on a Kubernetes API server
+    Agent(agent::AgentArgs),
     #[command(flatten)]
     Query(node::QueryCommand),
     /// Print a completion script for a shell
@@ -54,6 +58,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Answer, Failure
         Command::Dns(args) => dns::run(args, context),
         Command::Ingress(args) => ingress::run(args, context),
         Command::Node(args) => node::run(args, context),
+        Command::Agent(args) => agent::run(args, context),
         Command::Query(command) => node::query(command, context),
         Command::Completions(args) => completions::run(args),
     }

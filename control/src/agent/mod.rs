@@ -19,6 +19,8 @@ use crate::api::{ApiError, ErrorCode, Server};
 use crate::controller::LabNetwork;
 use crate::directory::Directory;
 use crate::ipam::gateway;
+use crate::kubernetes::connect::AccessError;
+use crate::kubernetes::{KubernetesSource, Monitor, NODE_KINDS, OpenError, SourceConfig};
 use crate::log::{Level, event};
 use crate::source::{Digest, Generation, Origin, Source, Wake};
 use crate::stop::Stop;
@@ -42,7 +44,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 /// UDP port of the heartbeats: the one after VXLAN's, so that one rule of a firewall opens both. IANA gives it to VXLAN-GPE,
@@ -51,6 +53,9 @@ pub const HEARTBEAT_PORT: u16 = 4790;
 
 /// Where kube-proxy serves its health, and load balancers of cloud providers look for it (KEP-3836), in both families.
 pub const HEALTHZ_LISTEN: SocketAddr = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 10256, 0, 0));
+
+/// In the state folder: what the API server had.
+const CACHE_FILE: &str = "kubernetes-objects";
 
 /// What fails when there is no following the source, in messages.
 const FOLLOWING: &str = "following the source of objects";
@@ -131,6 +136,8 @@ impl AgentConfig {
 pub enum AgentError {
     /// The API socket cannot be served.
     Socket(PathBuf, io::Error),
+    /// The configuration with which the API server is reached cannot be used.
+    Access(AccessError),
     /// The source cannot be followed, or signals not received.
     System(&'static str, io::Error),
     /// The state folder cannot be used.
@@ -145,6 +152,7 @@ impl fmt::Display for AgentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AgentError::Socket(path, error) => write!(f, "API socket {}: {error}", path.display()),
+            AgentError::Access(error) => error.fmt(f),
             AgentError::System(what, error) => write!(f, "{what}: {error}"),
             AgentError::State(path, error) => write!(f, "state folder {}: {error}", path.display()),
             AgentError::Start(error) => error.fmt(f),
@@ -184,6 +192,8 @@ pub(crate) struct Agent {
     intent: Mutex<Intent>,
     state: Mutex<State>,
     outside: Mutex<Outside>,
+    /// Tells how the API server is, if the objects come from one.
+    monitor: OnceLock<Monitor>,
     /// Raised when tables come in force, a port was attached, or the process stops.
     changed: Condvar,
 }
@@ -195,6 +205,10 @@ pub fn run(config: AgentConfig) -> Result<(), AgentError> {
     let mut source = open(&config)?;
     let socket = config.socket.clone();
     let agent = Arc::new(Agent::new(config)?);
+    if let Source::Kubernetes(source) = &source {
+        // Nobody else sets it.
+        let _ = agent.monitor.set(source.monitor());
+    }
     let server = Server::start(&socket, agent.clone()).map_err(|error| AgentError::Socket(socket.clone(), error))?;
     event(Level::Info, "started", &[("node", &agent.config.node_name), ("socket", &socket.display())]);
     agent.serve_health_early();
@@ -213,7 +227,15 @@ fn open(config: &AgentConfig) -> Result<Source, AgentError> {
     let failed = |error| AgentError::System(FOLLOWING, error);
     match &config.origin {
         Origin::Directory(folder) => Ok(Source::Directory(Directory::open(folder).map_err(failed)?)),
-        Origin::Kubernetes(_) => Err(failed(io::ErrorKind::Unsupported.into())),
+        Origin::Kubernetes(access) => {
+            let cache = config.state_dir.as_ref().map(|folder| folder.join(CACHE_FILE));
+            let source = SourceConfig { cache, ..SourceConfig::new(access.clone(), NODE_KINDS) };
+            let source = KubernetesSource::open(source).map_err(|error| match error {
+                OpenError::Access(error) => AgentError::Access(error),
+                OpenError::System(error) => failed(error),
+            })?;
+            Ok(Source::Kubernetes(source))
+        }
     }
 }
 
@@ -238,6 +260,7 @@ impl Agent {
             intent,
             state,
             outside: Mutex::default(),
+            monitor: OnceLock::new(),
             changed: Condvar::new(),
         })
     }
@@ -401,13 +424,18 @@ impl Agent {
         match &state.in_force {
             Some(_) if !state.stopping => Ok(()),
             Some(_) => Err(ApiError::new(ErrorCode::NotReady, "the node process is stopping")),
-            None => Err(not_ready(&state)),
+            None => Err(self.not_ready(&state)),
         }
     }
-}
 
-fn not_ready(state: &State) -> ApiError {
-    ApiError::new(ErrorCode::NotReady, format!("the node is not ready: {}", state.waiting_for))
+    /// What is waited for, in words.
+    fn waiting_for(&self, state: &State) -> String {
+        self.monitor.get().and_then(Monitor::waiting_for).unwrap_or_else(|| state.waiting_for.clone())
+    }
+
+    fn not_ready(&self, state: &State) -> ApiError {
+        ApiError::new(ErrorCode::NotReady, format!("the node is not ready: {}", self.waiting_for(state)))
+    }
 }
 
 /// The first address of each family.

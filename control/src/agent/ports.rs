@@ -4,7 +4,7 @@
 //! port is named by container id and interface, never by its pod: a late detach of an old sandbox leaves the new one alone
 //! (P09).
 
-use super::{Agent, State, not_ready};
+use super::{Agent, State};
 use crate::api::{ApiError, AttachRequest, Detached, ErrorCode, Port};
 use crate::log::{Level, event};
 use node::{AttachError, PortInfo, PortSpec};
@@ -49,7 +49,7 @@ impl Agent {
                     format!("interface {} of container {} is attached already: detach it first", name.1, name.0);
                 return Err(ApiError::new(ErrorCode::AlreadyAttached, message));
             }
-            let dataplane = state.dataplane.clone().ok_or_else(|| not_ready(&state))?;
+            let dataplane = state.dataplane.clone().ok_or_else(|| self.not_ready(&state))?;
             state.attachments.insert(name.clone(), Attachment::Pending);
             (dataplane, spec)
         };
@@ -89,7 +89,7 @@ impl Agent {
                 return Err(ApiError::new(ErrorCode::NotReady, message));
             }
         };
-        let dataplane = state.dataplane.clone().ok_or_else(|| not_ready(&state))?;
+        let dataplane = state.dataplane.clone().ok_or_else(|| self.not_ready(&state))?;
         drop(state);
         let removed = dataplane.detach(port).map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
         self.lock().attachments.remove(&name);
@@ -100,7 +100,7 @@ impl Agent {
     /// All ports with their counters, the host port first.
     pub(crate) fn ports(&self) -> Result<Vec<Port>, ApiError> {
         let state = self.lock();
-        let dataplane = state.dataplane.clone().ok_or_else(|| not_ready(&state))?;
+        let dataplane = state.dataplane.clone().ok_or_else(|| self.not_ready(&state))?;
         let names: BTreeMap<PortId, String> = state
             .attachments
             .iter()
@@ -140,7 +140,7 @@ impl Agent {
     /// What the request's pod becomes, by the tables in force.
     fn find_pod(&self, state: &State, request: &AttachRequest) -> Result<PortSpec, ApiError> {
         let AttachRequest { namespace, name, .. } = request;
-        let tables = &state.in_force.as_ref().ok_or_else(|| not_ready(state))?.tables;
+        let tables = &state.in_force.as_ref().ok_or_else(|| self.not_ready(state))?.tables;
         let refuse = |message: String| ApiError::new(ErrorCode::PodNotInForce, message);
         let pod = tables.find_pod(namespace, name).map(|index| tables.pod(index)).ok_or_else(|| {
             let origin = &self.config.origin;

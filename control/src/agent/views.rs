@@ -4,12 +4,13 @@ mod drops;
 mod policies;
 mod services;
 
-use super::{Agent, AgentConfig, not_ready};
+use super::{Agent, AgentConfig};
 use crate::announce::Announcements;
 use crate::api::{
     ApiError, ConfigStatus, DataplaneStatus, DnsStatus, Endpoint, Flow, NamesLearned, Port, Problem, SourceStatus,
     Status, Traffic, Transfers, UplinkInterface, UplinkStatus,
 };
+use crate::kubernetes::Monitor;
 use crate::source::Origin;
 use node::{ClusterDns, Dataplane, PortInfo, TapKind, UplinkState};
 use policy::tables::{Direction, Owner, Tables};
@@ -43,7 +44,7 @@ impl Agent {
             },
         };
         let ready = state.in_force.is_some() && !state.stopping;
-        let waiting_for = (!ready).then(|| state.waiting_for.clone());
+        let waiting_for = (!ready).then(|| self.waiting_for(&state));
         let running = state.dataplane.clone();
         drop(state);
         Status {
@@ -68,6 +69,7 @@ impl Agent {
                 Origin::Directory(folder) => Some(std::path::absolute(folder).unwrap_or_else(|_| folder.clone())),
                 Origin::Kubernetes(_) => None,
             },
+            kubernetes: self.monitor.get().map(Monitor::status),
             service_cidrs: service_cidrs.clone(),
             nodeport_addresses: nodeport_addresses.clone(),
             external_ips: external_ips.clone(),
@@ -87,7 +89,7 @@ impl Agent {
         let state = self.lock();
         match (&state.dataplane, &state.in_force) {
             (Some(running), Some(in_force)) => Ok((running.clone(), in_force.tables.clone())),
-            _ => Err(not_ready(&state)),
+            _ => Err(self.not_ready(&state)),
         }
     }
 }

@@ -18,6 +18,7 @@
 
 mod client;
 mod drops;
+mod kubernetes;
 mod policies;
 mod server;
 mod services;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use client::{Client, ClientError};
 pub use drops::{Drop, RecentDrop};
+pub use kubernetes::{CachedObjects, Kubernetes, KubernetesResource};
 pub use policies::{Policy, PolicyRule};
 pub(crate) use server::Server;
 pub use services::{Service, ServiceAddress, ServiceBackend, ServiceHits, ServicePort};
@@ -69,6 +71,9 @@ pub struct Status {
 pub struct SourceStatus {
     /// The cluster directory, as an absolute path; `None` if the objects come from elsewhere.
     pub cluster_dir: Option<PathBuf>,
+    /// The Kubernetes API server, if the objects come from one.
+    #[serde(default)]
+    pub kubernetes: Option<Kubernetes>,
     /// The ranges that Services get their cluster addresses from.
     pub service_cidrs: Vec<IpNet>,
     /// nodePorts are served on node addresses in these ranges; empty: on all.

@@ -1,0 +1,155 @@
+//! The flags of a node process, whatever its objects come from: `podplane node` and `podplane agent` have the same.
+
+use super::dns_flags::DnsFlags;
+use super::service_flags::{self, ServiceFlags};
+use crate::output::{Answer, Failure};
+use clap::{Args, ValueEnum};
+use control::agent::{self, AgentConfig, AgentError};
+use control::source::Origin;
+use ipnet::IpNet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// How a node process works.
+#[derive(Args)]
+pub(crate) struct NodeFlags {
+    /// Folder for state that outlives the process
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Threads that carry traffic
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    shards: u16,
+    /// Kind of TAP: with offloads, plain, or what the kernel grants
+    #[arg(long, value_enum, default_value_t = TapMode::Auto)]
+    tap_mode: TapMode,
+    /// VXLAN network identifier, the same on all nodes
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..1 << 24))]
+    vni: u32,
+    /// UDP port of the overlay, the same on all nodes
+    #[arg(long, value_name = "PORT", default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..))]
+    vxlan_port: u16,
+    /// Service range that the node itself reaches through podplane; may be repeated [default: 10.96.0.0/16 and
+    /// fd00:10:96::/112]
+    #[arg(long, value_name = "CIDR")]
+    service_cidr: Vec<ipnet::IpNet>,
+    /// MTU of the underlay [default: that of the interface with the node's address]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1350..))]
+    underlay_mtu: Option<u16>,
+    #[command(flatten)]
+    services: ServiceFlags,
+    #[command(flatten)]
+    dns: DnsFlags,
+    /// Name servers whose answers say who has a name in domainNames of ClusterNetworkPolicies, beside pods of namespace
+    /// kube-system with the label k8s-app=kube-dns (a node-local cache, for example: --trusted-dns 169.254.20.10). Their answers
+    /// over UDP are read; who controls such a server decides which addresses those rules open
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', value_parser = service_flags::range)]
+    trusted_dns: Vec<IpNet>,
+    /// Source ports for connections that leave the cluster with the node's address [default: ports that no program gets by
+    /// chance first, more as they are needed]
+    #[arg(long, value_name = "FIRST-LAST", value_parser = port_range)]
+    snat_ports: Option<RangeInclusive<u16>>,
+    /// UDP port on which nodes tell each other that they live while there are LoadBalancer addresses to announce, the same
+    /// on all nodes
+    #[arg(long, value_name = "PORT", default_value_t = agent::HEARTBEAT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    heartbeat_port: u16,
+    /// Where load balancers ask over HTTP (/healthz, /livez) whether this node takes traffic, or `none`; 503 while the Node is
+    /// being deleted
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = Listen::default())]
+    healthz_listen: Listen,
+}
+
+/// Where to listen, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listen(Option<SocketAddr>);
+
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen(Some(agent::HEALTHZ_LISTEN))
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        if text == "none" {
+            return Ok(Listen(None));
+        }
+        let wrong = |_| format!("{text:?} is not an address with a port such as 0.0.0.0:10256 or [::]:10256, nor none");
+        text.parse().map(|listen| Listen(Some(listen))).map_err(wrong)
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(listen) => listen.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// `FIRST-LAST`, both included.
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let parts = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    match parts {
+        Some((first, last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => Err(format!("{text:?} is not a range of ports such as 40000-59999")),
+    }
+}
+
+/// Kind of TAP.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum TapMode {
+    /// Offloads if the kernel grants them.
+    Auto,
+    /// Offloads or nothing.
+    Offload,
+    /// No offloads.
+    Plain,
+}
+
+impl NodeFlags {
+    /// Runs a node process until it is told to stop.
+    pub(crate) fn run(self, node_name: &str, origin: Origin, socket: &Path) -> Result<Answer, Failure> {
+        let cluster_dns = self.dns.cluster_dns(self.services.cluster_dns.as_ref()).map_err(Failure::BadInput)?;
+        let defaults = AgentConfig::new(node_name, origin, socket);
+        let config = AgentConfig {
+            state_dir: self.state_dir,
+            shards: self.shards,
+            tap_mode: match self.tap_mode {
+                TapMode::Auto => agent::TapMode::Auto,
+                TapMode::Offload => agent::TapMode::Offload,
+                TapMode::Plain => agent::TapMode::Plain,
+            },
+            vni: agent::Vni::new(self.vni).expect("clap checked the range"),
+            vxlan_port: self.vxlan_port,
+            service_cidrs: if self.service_cidr.is_empty() {
+                defaults.service_cidrs.clone()
+            } else {
+                self.service_cidr
+            },
+            underlay_mtu: self.underlay_mtu,
+            nodeport_addresses: self.services.nodeport_addresses,
+            external_ips: self.services.external_ips,
+            masquerade_all: self.services.masquerade_all,
+            non_masquerade_cidrs: self.services.non_masquerade_cidrs,
+            trusted_dns: self.trusted_dns,
+            cluster_dns,
+            snat_ports: self.snat_ports,
+            heartbeat_port: self.heartbeat_port,
+            healthz_listen: self.healthz_listen.0,
+            ..defaults
+        };
+        agent::run(config).map_err(|error| match error {
+            AgentError::Access(_) | AgentError::Socket(..) | AgentError::State(..) => {
+                Failure::BadInput(error.to_string())
+            }
+            _ => Failure::Failed(error.to_string()),
+        })?;
+        Ok(Answer::Yes)
+    }
+}
