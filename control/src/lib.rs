@@ -26,6 +26,7 @@ pub mod ipam;
 pub mod kubernetes;
 mod log;
 pub mod manifests;
+mod metrics;
 pub mod pools;
 pub mod resolv_conf;
 pub mod sandboxes;

@@ -57,19 +57,16 @@ pub(crate) struct NodeFlags {
     heartbeat_port: u16,
     /// Where load balancers ask over HTTP (/healthz, /livez) whether this node takes traffic, or `none`; 503 while the Node is
     /// being deleted
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = Listen::default())]
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = Listen(Some(agent::HEALTHZ_LISTEN)))]
     healthz_listen: Listen,
+    /// Where metrics are served over HTTP (/metrics, docs/metrics.md explains them), or `none`
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = Listen(Some(agent::METRICS_LISTEN)))]
+    metrics_listen: Listen,
 }
 
 /// Where to listen, if at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listen(Option<SocketAddr>);
-
-impl Default for Listen {
-    fn default() -> Listen {
-        Listen(Some(agent::HEALTHZ_LISTEN))
-    }
-}
 
 impl FromStr for Listen {
     type Err = String;
@@ -142,6 +139,7 @@ impl NodeFlags {
             snat_ports: self.snat_ports,
             heartbeat_port: self.heartbeat_port,
             healthz_listen: self.healthz_listen.0,
+            metrics_listen: self.metrics_listen.0,
             ..defaults
         };
         agent::run(config).map_err(|error| match error {

@@ -40,7 +40,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener};
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -53,6 +53,9 @@ pub const HEARTBEAT_PORT: u16 = 4790;
 
 /// Where kube-proxy serves its health, and load balancers of cloud providers look for it (KEP-3836), in both families.
 pub const HEALTHZ_LISTEN: SocketAddr = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 10256, 0, 0));
+
+/// Where kube-proxy serves its metrics: for scrapers on the node itself, because they tell the names of all pods.
+pub const METRICS_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10249));
 
 /// In the state folder: what the API server had.
 const CACHE_FILE: &str = "kubernetes-objects";
@@ -101,6 +104,8 @@ pub struct AgentConfig {
     pub heartbeat_port: u16,
     /// Where the node's health is served over HTTP; `None`: nowhere.
     pub healthz_listen: Option<SocketAddr>,
+    /// Where metrics are served over HTTP; `None`: on the API's socket only.
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl AgentConfig {
@@ -127,6 +132,7 @@ impl AgentConfig {
             snat_ports: None,
             heartbeat_port: HEARTBEAT_PORT,
             healthz_listen: Some(HEALTHZ_LISTEN),
+            metrics_listen: Some(METRICS_LISTEN),
         }
     }
 }
@@ -209,7 +215,9 @@ pub fn run(config: AgentConfig) -> Result<(), AgentError> {
         // Nobody else sets it.
         let _ = agent.monitor.set(source.monitor());
     }
-    let server = Server::start(&socket, agent.clone()).map_err(|error| AgentError::Socket(socket.clone(), error))?;
+    let metrics = agent.config.metrics_listen.and_then(listen_for_metrics);
+    let server =
+        Server::start(&socket, metrics, agent.clone()).map_err(|error| AgentError::Socket(socket.clone(), error))?;
     event(Level::Info, "started", &[("node", &agent.config.node_name), ("socket", &socket.display())]);
     agent.serve_health_early();
     let ended = agent.follow(&mut source, &stop);
@@ -436,6 +444,15 @@ impl Agent {
     fn not_ready(&self, state: &State) -> ApiError {
         ApiError::new(ErrorCode::NotReady, format!("the node is not ready: {}", self.waiting_for(state)))
     }
+}
+
+/// A node that nobody can measure is a node all the same: what cannot be bound is told, and the rest goes on.
+fn listen_for_metrics(address: SocketAddr) -> Option<TcpListener> {
+    let told = |error| {
+        let hint = "choose another address with --metrics-listen, or none";
+        event(Level::Warn, "metrics are not served", &[("listen", &address), ("reason", &error), ("hint", &hint)]);
+    };
+    TcpListener::bind(address).map_err(told).ok()
 }
 
 /// The first address of each family.

@@ -66,7 +66,7 @@ impl Bench {
         Bench {
             directory: Directory::open(&cluster).unwrap(),
             objects: filled.objects,
-            _server: Server::start(&socket, agent.clone()).unwrap(),
+            _server: Server::start(&socket, None, agent.clone()).unwrap(),
             client: Client::new(socket),
             agent,
             folder,

@@ -11,6 +11,7 @@ use crate::api::{
     Status, Traffic, Transfers, UplinkInterface, UplinkStatus,
 };
 use crate::kubernetes::Monitor;
+use crate::metrics::{Process, Scrape};
 use crate::source::Origin;
 use node::{ClusterDns, Dataplane, PortInfo, TapKind, UplinkState};
 use policy::tables::{Direction, Owner, Tables};
@@ -76,6 +77,17 @@ impl Agent {
             masquerade_all: self.config.masquerade_all,
             non_masquerade_cidrs: self.config.non_masquerade_cidrs.clone(),
             cluster_dns: self.config.cluster_dns.as_ref().map(|dns| dns.addresses.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// What Prometheus is told.
+    pub(crate) fn scrape(&self) -> Scrape {
+        Scrape {
+            status: self.status(),
+            // There is nothing to tell before there is a dataplane.
+            ports: self.ports().unwrap_or_default(),
+            drops: self.drop_counts().unwrap_or_default(),
+            process: Process::read(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /healthz` | 200 while the process runs |
 //! | `GET /readyz` | 200 once tables are in force, else 503 with the reason |
+//! | `GET /metrics` | what Prometheus scrapes; also over TCP at `--metrics-listen` |
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/ports` | list of [`Port`] |
 //! | `POST /v1/ports` | [`AttachRequest`] in, [`Port`] out, when the port is judged by the pod's policies |
@@ -154,7 +155,7 @@ impl From<&policy::objects::Problem> for Problem {
 }
 
 /// A running dataplane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataplaneStatus {
     /// The node's addresses on the underlay.
     pub addresses: Vec<IpAddr>,

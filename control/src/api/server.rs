@@ -1,10 +1,12 @@
-//! Serves the API on its own thread: accepts, reads a request, asks the [`Agent`], writes the answer.
+//! Serves the API on its own thread: accepts, reads a request, asks the [`Agent`], writes the answer. Metrics are served over TCP beside
+//! it, with nothing else: who reaches that port may read and change nothing.
 //!
 //! The socket's file is made under a hidden name with mode 0600 and renamed, so nobody else can ever connect. A file that a
 //! dead process left is replaced; one that is served is not.
 
 use super::{ApiError, AttachRequest, ErrorCode};
 use crate::agent::Agent;
+use crate::metrics;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -15,12 +17,14 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 
 /// Connections at once; more wait in the backlog. A CNI plugin asks once per pod.
@@ -31,6 +35,8 @@ const REQUESTS_MAX: usize = 16;
 
 /// Largest request body: an attach is a few hundred bytes.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
+
+const JSON: &str = "application/json";
 
 /// A client that connects and says nothing is dropped after this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,9 +50,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Binds `socket` and serves `agent` on it.
-    pub(crate) fn start(socket: &Path, agent: Arc<Agent>) -> io::Result<Server> {
+    /// Binds `socket` and serves `agent` on it, and its metrics on `metrics`.
+    pub(crate) fn start(socket: &Path, metrics: Option<TcpListener>, agent: Arc<Agent>) -> io::Result<Server> {
         let listener = bind(socket)?;
+        metrics.iter().try_for_each(|metrics| metrics.set_nonblocking(true))?;
         let inode = fs::metadata(socket)?.ino();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(REQUESTS_MAX).build()?;
@@ -54,7 +61,8 @@ impl Server {
         let serve = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(listener, agent) => {}
+                    () = serve_api(listener, agent.clone()) => {}
+                    () = serve_metrics(metrics, agent) => {}
                     _ = stopped => {}
                 }
             });
@@ -102,19 +110,33 @@ fn bind(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(listener: UnixListener, agent: Arc<Agent>) {
+async fn serve_api(listener: UnixListener, agent: Arc<Agent>) {
     let listener = tokio::net::UnixListener::from_std(listener).expect("the runtime has its driver enabled");
+    accept(async || listener.accept().await.map(|(stream, _)| stream), agent, |_| true).await;
+}
+
+async fn serve_metrics(listener: Option<TcpListener>, agent: Arc<Agent>) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let listener = tokio::net::TcpListener::from_std(listener).expect("the runtime has its driver enabled");
+    accept(async || listener.accept().await.map(|(stream, _)| stream), agent, |path| path == "/metrics").await;
+}
+
+/// Serves connection after connection; a path that is not `served` is not found.
+async fn accept<S>(next: impl AsyncFn() -> io::Result<S>, agent: Arc<Agent>, served: fn(&str) -> bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok(stream) = next().await else {
             // Out of file descriptors: some come back when connections end.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let agent = agent.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(agent.clone(), request));
+            let service = service_fn(|request| answer(agent.clone(), request, served));
             let mut connection = hyper::server::conn::http1::Builder::new();
             connection.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
             // A connection that breaks is the client's affair.
@@ -124,8 +146,15 @@ async fn accept(listener: UnixListener, agent: Arc<Agent>) {
     }
 }
 
-async fn answer(agent: Arc<Agent>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    agent: Arc<Agent>,
+    request: Request<Incoming>,
+    served: fn(&str) -> bool,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
+    if !served(head.uri.path()) {
+        return Ok(failure(&not_found(head.uri.path())));
+    }
     let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => {
@@ -148,6 +177,9 @@ fn route(agent: &Agent, method: &Method, (path, query): (&str, Option<&str>), bo
     match (method, segments.as_slice()) {
         (&Method::GET, ["healthz"]) => success(&"ok"),
         (&Method::GET, ["readyz"]) => success(&agent.check_ready().map(|()| "ok")?),
+        (&Method::GET, ["metrics"]) => {
+            Ok(response(200, metrics::CONTENT_TYPE, metrics::page(agent.scrape()).into_bytes()))
+        }
         (&Method::GET, ["v1", "status"]) => success(&agent.status()),
         (&Method::GET, ["v1", "ports"]) => success(&agent.ports()?),
         (&Method::GET, ["v1", "services"]) => success(&agent.services()?),
@@ -160,11 +192,11 @@ fn route(agent: &Agent, method: &Method, (path, query): (&str, Option<&str>), bo
         }
         (
             _,
-            ["healthz" | "readyz"]
+            ["healthz" | "readyz" | "metrics"]
             | ["v1", "status" | "ports" | "services" | "flows" | "drops" | "policies"]
             | ["v1", "ports", _, _],
         ) => Err(ApiError::new(ErrorCode::MethodNotAllowed, format!("{path} does not take {method}"))),
-        _ => Err(ApiError::new(ErrorCode::NotFound, format!("there is no {path}"))),
+        _ => Err(not_found(path)),
     }
 }
 
@@ -203,17 +235,21 @@ fn unescape(segment: &str) -> Result<String, ApiError> {
 
 fn success<T: Serialize>(value: &T) -> Answer {
     let body = serde_json::to_vec(value).map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
-    Ok(response(200, body))
+    Ok(response(200, JSON, body))
 }
 
 fn failure(error: &ApiError) -> Response<Full<Bytes>> {
-    response(error.code.status(), serde_json::to_vec(error).expect("an error is two strings"))
+    response(error.code.status(), JSON, serde_json::to_vec(error).expect("an error is two strings"))
 }
 
-fn response(status: u16, body: Vec<u8>) -> Response<Full<Bytes>> {
+fn not_found(path: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is no {path}"))
+}
+
+fn response(status: u16, content_type: &str, body: Vec<u8>) -> Response<Full<Bytes>> {
     Response::builder()
         .status(status)
-        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_TYPE, content_type)
         .body(Full::new(Bytes::from(body)))
         .expect("a status and a literal header")
 }

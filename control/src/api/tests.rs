@@ -1,6 +1,8 @@
 use super::*;
 use crate::agent::{Agent, AgentConfig};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ impl Bench {
     }
 
     fn serve(&self) -> (Server, Client) {
-        (Server::start(&self.socket(), self.agent.clone()).unwrap(), Client::new(self.socket()))
+        (Server::start(&self.socket(), None, self.agent.clone()).unwrap(), Client::new(self.socket()))
     }
 }
 
@@ -46,6 +48,27 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ApiError {
     match result {
         Err(ClientError::Refused(error)) => error,
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn g11_metrics_are_served_over_tcp_and_nothing_else_is() {
+    let bench = Bench::new();
+    let metrics = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = metrics.local_addr().unwrap();
+    let _server = Server::start(&bench.socket(), Some(metrics), bench.agent.clone()).unwrap();
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let page = get("/metrics");
+    assert!(page.starts_with("HTTP/1.1 200 ") && page.contains("application/openmetrics-text"), "{page}");
+    assert!(page.contains("podplane_ready 0.0\n") && page.ends_with("# EOF\n"), "{page}");
+    for other in ["/v1/status", "/v1/ports", "/metrics/", "/"] {
+        assert!(get(other).starts_with("HTTP/1.1 404 "), "{other}");
     }
 }
 
@@ -104,11 +127,11 @@ fn a_stale_socket_is_replaced_and_a_served_one_is_not() {
     drop(UnixListener::bind(bench.socket()).unwrap());
     let (_server, client) = bench.serve();
     client.status().unwrap();
-    let second = Server::start(&bench.socket(), bench.agent.clone()).err().unwrap();
+    let second = Server::start(&bench.socket(), None, bench.agent.clone()).err().unwrap();
     assert_eq!(second.to_string(), "another process serves it");
     client.status().unwrap();
     fs::write(bench.folder.path().join("file"), "x").unwrap();
-    let file = Server::start(&bench.folder.path().join("file"), bench.agent.clone()).err().unwrap();
+    let file = Server::start(&bench.folder.path().join("file"), None, bench.agent.clone()).err().unwrap();
     assert_eq!(file.to_string(), "it exists and is not a socket");
 }
 

@@ -4,7 +4,7 @@
 use super::{direction_text, endpoint};
 use crate::agent::Agent;
 use crate::api::{ApiError, Drop, RecentDrop};
-use node::PortInfo;
+use node::{Dataplane, PortInfo};
 use policy::explain::{denial_text, would_deny_text};
 use policy::tables::{FrontendKind, Owner, PodIndex, Question, Tables};
 use std::collections::BTreeMap;
@@ -23,8 +23,6 @@ impl Agent {
     /// What was discarded, by reason, and what of late: since a moment in milliseconds since 1970 if one is given.
     pub(crate) fn drops(&self, since_unix_ms: Option<u64>) -> Result<Vec<Drop>, ApiError> {
         let (running, tables) = self.running()?;
-        let counters = running.counters().switch;
-        let total = counters.total();
         let ports: BTreeMap<PortId, String> = running.ports().iter().map(|port| (port.id, name_of(port))).collect();
         let view = View { tables: &tables, ports, now: SystemTime::now() };
         let mut recent: BTreeMap<DropReason, Vec<RecentDrop>> = BTreeMap::new();
@@ -32,18 +30,31 @@ impl Agent {
         for seen in running.drops_seen().records.iter().filter(|seen| is_asked_for(seen)) {
             recent.entry(seen.reason).or_default().push(view.recent(seen));
         }
-        let count = |reason: DropReason| {
-            let of_shell = counters.shell.iter().filter(|(other, _)| *other == reason).map(|(_, count)| count);
-            total.drops_of(reason) + of_shell.sum::<u64>()
-        };
-        let counted = DropReason::ALL.iter().map(|reason| Drop {
+        let counted = counts(&running).into_iter().map(|(reason, count)| Drop {
             reason: reason.name().to_owned(),
             explanation: reason.explanation().to_owned(),
-            count: count(*reason),
-            recent: recent.remove(reason).unwrap_or_default(),
+            count,
+            recent: recent.remove(&reason).unwrap_or_default(),
         });
         Ok(counted.filter(|drop| drop.count > 0 || !drop.recent.is_empty()).collect())
     }
+
+    /// Every reason with how many frames were discarded for it.
+    pub(crate) fn drop_counts(&self) -> Result<Vec<(&'static str, u64)>, ApiError> {
+        let (running, _) = self.running()?;
+        Ok(counts(&running).into_iter().map(|(reason, count)| (reason.name(), count)).collect())
+    }
+}
+
+/// Every reason with how many frames were discarded for it, by switches and shells.
+fn counts(running: &Dataplane) -> Vec<(DropReason, u64)> {
+    let counters = running.counters().switch;
+    let total = counters.total();
+    let count = |reason: DropReason| {
+        let of_shell = counters.shell.iter().filter(|(other, _)| *other == reason).map(|(_, count)| count);
+        total.drops_of(reason) + of_shell.sum::<u64>()
+    };
+    DropReason::ALL.iter().map(|reason| (*reason, count(*reason))).collect()
 }
 
 /// Whose a port is.
