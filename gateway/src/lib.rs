@@ -6,5 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod dns;
+mod health;
 pub mod http;
 pub mod invariants;
+mod metrics;
+
+pub use health::HealthServer;
+pub use metrics::Count;

@@ -67,7 +67,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 fn count(server: &HttpServer, name: &str) -> u64 {
-    server.counts().into_iter().find(|(other, _)| *other == name).expect("a counter").1
+    server.counts().into_iter().find(|count| count.name == name).expect("a counter").value
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::follow::Follow;
 use crate::manifests::ManifestArgs;
 use crate::output::{self, Answer, Context, Failure, OutputFormat};
 use clap::{Args, ValueEnum};
+use gateway::HealthServer;
 use gateway::dns::forward::{DNS_PORT, ForwardConfig, Forwarder, StubDomain, Upstreams};
 use gateway::dns::server::{Listener, Server};
 use gateway::dns::{DnsConfig, PodRecords};
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Where other names are asked when nothing else is said, as in CoreDNS's usual configuration.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -51,6 +53,10 @@ pub(crate) struct DnsArgs {
     /// File whose nameserver lines are the upstreams, watched [default: /etc/resolv.conf, if there is one]
     #[arg(long, value_name = "FILE")]
     resolv_conf: Option<PathBuf>,
+    /// Where to answer /healthz over HTTP: 200 while names of the cluster are known, else 503; and /metrics for Prometheus
+    /// (docs/metrics.md explains them) [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT")]
+    healthz_listen: Option<SocketAddr>,
 }
 
 /// Which pods have names.
@@ -98,6 +104,8 @@ fn zone(text: &str) -> Result<DnsConfig, String> {
 struct Ready {
     /// Where, with the ports that were taken.
     listen: Vec<SocketAddr>,
+    /// Where health and metrics are served.
+    healthz: Option<SocketAddr>,
     zone: String,
     /// Services that have a name.
     names: usize,
@@ -124,13 +132,26 @@ pub(crate) fn run(args: DnsArgs, context: &Context) -> Result<Answer, Failure> {
     let forwarder = Forwarder::with_report(forward, output::warn);
     let server = Server::start(listeners, dns, forwarder);
     let server = server.map_err(|error| Failure::Failed(format!("starting threads: {error}")))?;
+    let health = args.healthz_listen.map(|address| {
+        let unusable = |error| Failure::BadInput(format!("--healthz-listen {address}: {error}"));
+        server.serve_health(address).map_err(unusable)
+    });
+    let health = health.transpose()?;
     let names = first.tables.as_deref().map_or(0, names);
     if first.tables.is_none() {
         output::warn("nothing was read yet: names of the cluster are answered SERVFAIL until something is");
     }
-    server.set_tables(first.tables);
-    say(&Ready { listen: server.addresses().to_vec(), zone, names }, context)?;
-    follow.until_stopped(|update| server.set_tables(update.tables))?;
+    let put_in_force = |tables: Option<Arc<Tables>>| {
+        let is_ready = tables.is_some();
+        server.set_tables(tables);
+        if let Some(health) = &health {
+            health.set_ready(is_ready);
+        }
+    };
+    put_in_force(first.tables);
+    let healthz = health.as_ref().map(HealthServer::address);
+    say(&Ready { listen: server.addresses().to_vec(), healthz, zone, names }, context)?;
+    follow.until_stopped(|update| put_in_force(update.tables))?;
     Ok(Answer::Yes)
 }
 

@@ -164,8 +164,9 @@ fn descriptors_that_run_out_are_waited_for() {
     assert_eq!(proxy.status("http://shop.example/", &["--max-time", "1"]), "000 0");
     drop(held);
     takes_effect("a request", PATIENCE, || proxy.status("http://shop.example/", &["--max-time", "2"]) == "200 1.1");
-    let counters = proxy.health("/counters");
-    let pauses = counters.lines().find_map(|line| line.strip_prefix("accept_pauses ")).map(str::parse::<u64>);
+    let counters = proxy.health("/metrics");
+    let pauses = counters.lines().find_map(|line| line.strip_prefix("podplane_ingress_accept_pauses_total "));
+    let pauses = pauses.map(str::parse::<u64>);
     // A worker that spins would have counted thousands.
     assert!(matches!(pauses, Some(Ok(1..=1000))), "{counters}");
 }

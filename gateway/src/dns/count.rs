@@ -1,15 +1,34 @@
-//! Counts that threads share.
+//! Counts, alone and shared between threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A struct of counts, and the same as plain numbers.
-macro_rules! counts {
-    ($(#[$meta:meta])* pub struct $plain:ident, $shared:ident; $($name:ident, $doc:literal;)*) => {
+/// A struct of plain numbers that only grow.
+macro_rules! plain_counts {
+    ($(#[$meta:meta])* pub struct $plain:ident; $($name:ident, $doc:literal;)*) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct $plain {
             $(#[doc = $doc] pub $name: u64,)*
         }
+
+        impl $plain {
+            /// Each with its name and what it says, in order.
+            pub fn list(&self) -> Vec<$crate::metrics::Count> {
+                vec![$($crate::metrics::Count { name: stringify!($name), help: $doc, value: self.$name },)*]
+            }
+
+            /// Adds those of another one.
+            pub fn add(&mut self, other: &$plain) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+/// The same, and a struct of counts that threads share.
+macro_rules! counts {
+    ($(#[$meta:meta])* pub struct $plain:ident, $shared:ident; $($name:ident, $doc:literal;)*) => {
+        $crate::dns::count::plain_counts! { $(#[$meta])* pub struct $plain; $($name, $doc;)* }
 
         #[derive(Debug, Default)]
         pub(super) struct $shared {
@@ -24,7 +43,7 @@ macro_rules! counts {
     };
 }
 
-pub(super) use counts;
+pub(super) use {counts, plain_counts};
 
 /// One count.
 #[derive(Debug, Default)]

@@ -1,105 +1,37 @@
 //! What a responder did, counted.
 
 use super::Transport;
+use super::count::plain_counts;
 use domain::base::iana::{OptRcode, Rtype};
 
-/// Counts of one responder since it was made; they only grow. Every message that was handed in is counted once in `udp` or `tcp`, and once in what
-/// became of it: `silent`, `forwarded`, `chased`, or by the code of its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DnsCounters {
-    /// Messages over UDP.
-    pub udp: u64,
-    /// Messages over TCP.
-    pub tcp: u64,
-    /// Questions for A; questions are counted if they could be read and are of the class IN.
-    pub a: u64,
-    /// Questions for AAAA.
-    pub aaaa: u64,
-    /// Questions for SRV.
-    pub srv: u64,
-    /// Questions for PTR.
-    pub ptr: u64,
-    /// Questions for TXT.
-    pub txt: u64,
-    /// Questions for any type.
-    pub any: u64,
-    /// Questions for other types.
-    pub other_types: u64,
-    /// Answers with records.
-    pub no_error: u64,
-    /// The name exists and has no such records.
-    pub no_data: u64,
-    /// There is no such name.
-    pub nx_domain: u64,
-    /// Not known yet, or aliases in a circle.
-    pub serv_fail: u64,
-    /// The message could not be read, or has in it what no query has.
-    pub form_err: u64,
-    /// It was something else than a query.
-    pub not_imp: u64,
-    /// A zone transfer, or another class than IN.
-    pub refused: u64,
-    /// Another version of EDNS than 0.
-    pub bad_vers: u64,
-    /// Names that are not the cluster's.
-    pub forwarded: u64,
-    /// ExternalNames that lead out of the cluster.
-    pub chased: u64,
-    /// Messages that were not answered at all: too short, or answers themselves.
-    pub silent: u64,
-    /// Answers with records that had no room.
-    pub truncated: u64,
+plain_counts! {
+    /// Counts of one responder since it was made; they only grow. Every message that was handed in is counted once in `udp` or `tcp`, and once in what
+    /// became of it: `silent`, `forwarded`, `chased`, or by the code of its answer.
+    pub struct DnsCounters;
+    udp, "Messages over UDP.";
+    tcp, "Messages over TCP.";
+    a, "Questions for A; questions are counted if they could be read and are of the class IN.";
+    aaaa, "Questions for AAAA.";
+    srv, "Questions for SRV.";
+    ptr, "Questions for PTR.";
+    txt, "Questions for TXT.";
+    any, "Questions for any type.";
+    other_types, "Questions for other types.";
+    no_error, "Answers with records.";
+    no_data, "The name exists and has no such records.";
+    nx_domain, "There is no such name.";
+    serv_fail, "Not known yet, or aliases in a circle.";
+    form_err, "The message could not be read, or has in it what no query has.";
+    not_imp, "It was something else than a query.";
+    refused, "A zone transfer, or another class than IN.";
+    bad_vers, "Another version of EDNS than 0.";
+    forwarded, "Names that are not the cluster's.";
+    chased, "ExternalNames that lead out of the cluster.";
+    silent, "Messages that were not answered at all: too short, or answers themselves.";
+    truncated, "Answers with records that had no room.";
 }
 
 impl DnsCounters {
-    /// Adds those of another responder.
-    pub fn add(&mut self, other: &DnsCounters) {
-        let DnsCounters {
-            udp,
-            tcp,
-            a,
-            aaaa,
-            srv,
-            ptr,
-            txt,
-            any,
-            other_types,
-            no_error,
-            no_data,
-            nx_domain,
-            serv_fail,
-            form_err,
-            not_imp,
-            refused,
-            bad_vers,
-            forwarded,
-            chased,
-            silent,
-            truncated,
-        } = *other;
-        self.udp += udp;
-        self.tcp += tcp;
-        self.a += a;
-        self.aaaa += aaaa;
-        self.srv += srv;
-        self.ptr += ptr;
-        self.txt += txt;
-        self.any += any;
-        self.other_types += other_types;
-        self.no_error += no_error;
-        self.no_data += no_data;
-        self.nx_domain += nx_domain;
-        self.serv_fail += serv_fail;
-        self.form_err += form_err;
-        self.not_imp += not_imp;
-        self.refused += refused;
-        self.bad_vers += bad_vers;
-        self.forwarded += forwarded;
-        self.chased += chased;
-        self.silent += silent;
-        self.truncated += truncated;
-    }
-
     pub(super) fn came(&mut self, transport: Transport) {
         match transport {
             Transport::Udp => self.udp += 1,

@@ -1,19 +1,20 @@
 //! What is counted. One set for each worker; reading sums them.
 
+use crate::metrics::Count;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $doc:literal] $name:ident,)*) => {
         /// Counters of one worker. Only its thread writes them; any may read them.
         #[derive(Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: Counter,)*
+            $(#[doc = $doc] pub $name: Counter,)*
         }
 
         /// Counters as they were read.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Counts {
-            $($(#[$doc])* pub $name: u64,)*
+            $(#[doc = $doc] pub $name: u64,)*
         }
 
         impl Counters {
@@ -24,9 +25,9 @@ macro_rules! counters {
         }
 
         impl Counts {
-            /// Name and value of each, in order.
-            pub fn list(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name),)*]
+            /// Each with its name and what it says, in order.
+            pub fn list(&self) -> Vec<Count> {
+                vec![$(Count { name: stringify!($name), help: $doc, value: self.$name },)*]
             }
         }
     };

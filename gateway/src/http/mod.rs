@@ -36,5 +36,5 @@ pub use config::{AccessLog, Config, Limits, Times};
 pub use connection::{ConnectionInfo, TlsInfo, serve_connection};
 pub use counters::{Counters, Counts};
 pub use proxy::Proxy;
-pub use server::{HealthServer, HttpServer, ServerConfig, ServerProblem, StartError, Stopping};
+pub use server::{HttpServer, ServerConfig, ServerProblem, StartError, Stopping};
 pub use worker::Worker;

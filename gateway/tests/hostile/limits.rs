@@ -96,8 +96,8 @@ fn connections_over_the_maximum_are_closed_and_those_within_are_served() {
     assert!(answer.is_closed && answer.bytes.is_empty(), "{answer:?}");
     clients[0].send(&get("/", ""));
     assert_eq!(clients[0].read_answers(1, PATIENCE).statuses(), [200]);
-    let over = bench.server.counts().into_iter().find(|(name, _)| *name == "over_total");
-    assert_eq!(over, Some(("over_total", 1)));
+    let over = bench.server.counts().into_iter().find(|count| count.name == "over_total");
+    assert_eq!(over.map(|count| count.value), Some(1));
     // A connection that ends makes room.
     drop(clients.pop());
     let deadline = Instant::now() + PATIENCE;
@@ -121,8 +121,8 @@ fn a_client_has_no_more_connections_than_its_share() {
     }
     let answer = bench.connect().read_to_end(PATIENCE);
     assert!(answer.is_closed && answer.bytes.is_empty(), "{answer:?}");
-    let over = bench.server.counts().into_iter().find(|(name, _)| *name == "over_client");
-    assert_eq!(over, Some(("over_client", 1)));
+    let over = bench.server.counts().into_iter().find(|count| count.name == "over_client");
+    assert_eq!(over.map(|count| count.value), Some(1));
 }
 
 /// A body that is announced and does not come holds its own connection and no other one.

@@ -75,7 +75,8 @@ pub(crate) struct IngressArgs {
     /// Bytes of a request's body; more is answered with 413 [default: any number]
     #[arg(long, value_name = "BYTES")]
     max_body_bytes: Option<u64>,
-    /// Where to answer /healthz over HTTP: 200 while the proxy is ready, else 503; and /counters [default: nowhere]
+    /// Where to answer /healthz over HTTP: 200 while the proxy is ready, else 503; and /metrics for
+    /// Prometheus (docs/metrics.md explains them) [default: nowhere]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) healthz_listen: Option<SocketAddr>,
 }

@@ -2,7 +2,7 @@
 
 use super::tables::View;
 use super::udp::{Peer, Socket};
-use super::{Shared, WAITING_MAX, tcp};
+use super::{Ledger, Shared, WAITING_MAX, tcp};
 use crate::dns::answer::Answer;
 use crate::dns::{Query, Responder, Response, Target, Transport};
 use domain::base::iana::OptRcode;
@@ -38,6 +38,7 @@ pub(super) struct Asking {
 pub(super) struct Desk {
     pub(super) shared: Arc<Shared>,
     responder: RefCell<Responder>,
+    ledger: Arc<Ledger>,
     view: RefCell<View>,
     /// Queries that wait for upstreams.
     waiting: Cell<usize>,
@@ -57,7 +58,8 @@ impl Asking {
     pub(super) fn run(self, stopped: oneshot::Receiver<()>) {
         let Asking { shared, runtime, acceptors, mut waiting } = self;
         let responder = RefCell::new(Responder::new(shared.dns.clone(), RandomState::new().hash_one(0)));
-        let desk = Rc::new(Desk { shared, responder, view: RefCell::default(), waiting: Cell::new(0) });
+        let ledger = shared.open_ledger();
+        let desk = Rc::new(Desk { shared, responder, ledger, view: RefCell::default(), waiting: Cell::new(0) });
         let tasks = LocalSet::new();
         let forwarder = desk.shared.forwarder.clone();
         tasks.spawn_local(async move { forwarder.find_loops().await });
@@ -92,7 +94,10 @@ impl Desk {
         let response = {
             let mut view = self.view.borrow_mut();
             let tables = view.get(&self.shared.tables);
-            self.responder.borrow_mut().respond(tables, Transport::Tcp, query, &mut answer)
+            let mut responder = self.responder.borrow_mut();
+            let response = responder.respond(tables, Transport::Tcp, query, &mut answer);
+            self.ledger.write(responder.counters());
+            response
         };
         match response {
             Response::Answer | Response::Silence => answer,
@@ -115,7 +120,9 @@ impl Desk {
         let Some((target, mut answer)) = begun else { return forwarder.resolve(query, transport).await };
         let Ok(qtype) = Query::parse(query).map(|query| query.qtype) else { return Vec::new() };
         let upstream = forwarder.chase(&target, qtype).await;
-        self.responder.borrow_mut().complete(transport, query, &mut answer, Some(&upstream));
+        let mut responder = self.responder.borrow_mut();
+        responder.complete(transport, query, &mut answer, Some(&upstream));
+        self.ledger.write(responder.counters());
         answer
     }
 }

@@ -26,12 +26,14 @@ pub use bind::{ListenError, Listener};
 use super::count::counts;
 use super::forward::{ForwardCounters, Forwarder};
 use super::{DnsConfig, DnsCounters};
+use crate::HealthServer;
+use crate::metrics::Page;
 use asking::{Asking, Pending};
 use policy::tables::Tables;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use tables::Current;
 use tokio::sync::{mpsc, oneshot};
@@ -55,10 +57,26 @@ counts! {
 /// What a server did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerCounters {
+    /// The names of the cluster.
+    pub responder: DnsCounters,
     /// The sockets.
     pub sockets: SocketCounters,
     /// The names outside the cluster.
     pub forward: ForwardCounters,
+}
+
+/// What the responder of one thread has counted. Its thread alone writes, after each query.
+#[derive(Debug, Default)]
+struct Ledger(Mutex<DnsCounters>);
+
+impl Ledger {
+    fn write(&self, counters: DnsCounters) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    fn read(&self) -> DnsCounters {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What all threads share.
@@ -68,7 +86,34 @@ struct Shared {
     tables: Current,
     forwarder: Forwarder,
     counters: Counters,
+    /// One of each thread that answers.
+    ledgers: Mutex<Vec<Arc<Ledger>>>,
     stops: AtomicBool,
+}
+
+impl Shared {
+    /// The ledger of one more thread.
+    fn open_ledger(&self) -> Arc<Ledger> {
+        let ledger = Arc::<Ledger>::default();
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner).push(ledger.clone());
+        ledger
+    }
+
+    fn counters(&self) -> ServerCounters {
+        let mut responder = DnsCounters::default();
+        for ledger in self.ledgers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            responder.add(&ledger.read());
+        }
+        ServerCounters { responder, sockets: self.counters.read(), forward: self.forwarder.counters() }
+    }
+
+    fn metrics(&self) -> Page {
+        let ServerCounters { responder, sockets, forward } = self.counters();
+        Page::default()
+            .with("podplane_dns_server_", responder.list())
+            .with("podplane_dns_server_socket_", sockets.list())
+            .with("podplane_dns_server_forward_", forward.list())
+    }
 }
 
 /// A running server. Dropped, it stops.
@@ -76,7 +121,7 @@ struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     sockets: Vec<Arc<udp::Socket>>,
-    threads: Vec<JoinHandle<DnsCounters>>,
+    threads: Vec<JoinHandle<()>>,
     /// Ends the thread with the runtime when it is dropped.
     stop_asking: Option<oneshot::Sender<()>>,
     asking: Option<JoinHandle<()>>,
@@ -91,6 +136,7 @@ impl Server {
             tables: Current::default(),
             forwarder,
             counters: Counters::default(),
+            ledgers: Mutex::default(),
             stops: AtomicBool::new(false),
         });
         let addresses = listeners.iter().map(Listener::address).collect();
@@ -136,7 +182,14 @@ impl Server {
 
     /// What was done so far.
     pub fn counters(&self) -> ServerCounters {
-        ServerCounters { sockets: self.shared.counters.read(), forward: self.shared.forwarder.counters() }
+        self.shared.counters()
+    }
+
+    /// Answers over HTTP on `address` how this server is, and what it has counted.
+    pub fn serve_health(&self, address: SocketAddr) -> io::Result<HealthServer> {
+        let shared = Arc::downgrade(&self.shared);
+        let page = move || shared.upgrade().map(|shared| shared.metrics().text()).unwrap_or_default();
+        HealthServer::start(address, Arc::new(page))
     }
 }
 

@@ -242,3 +242,36 @@ fn an_address_that_cannot_be_had_is_told_with_what_to_do() {
     drop(server);
     Listener::bind(taken).expect("it is free again");
 }
+
+#[test]
+fn g11_every_name_is_documented_and_every_documented_name_is_there() {
+    let page = server(&["127.0.0.1:0"], ForwardConfig::default()).shared.metrics().text();
+    assert_eq!(crate::metrics::named(&page), crate::metrics::documented("The name server of its own"));
+}
+
+#[test]
+fn queries_are_counted_for_whoever_asks_over_http() {
+    let server = server(&["127.0.0.1:0"], ForwardConfig::default());
+    let health = server.serve_health("127.0.0.1:0".parse().unwrap()).expect("a port");
+    let get = |path: &str| {
+        let mut stream = connect(health.address());
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: dns\r\nconnection: close\r\n\r\n").expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        text
+    };
+    assert!(get("/healthz").starts_with("HTTP/1.1 503 "));
+    health.set_ready(true);
+    assert!(get("/healthz").starts_with("HTTP/1.1 200 "));
+    let address = server.addresses()[0];
+    ask(&client(address), &sample::query(NAME, A));
+    let mut stream = connect(address);
+    stream.write_all(&framed(&sample::query(NAME, A))).expect("sent");
+    read_message(&mut stream);
+    let page = get("/metrics");
+    for line in
+        ["podplane_dns_server_udp_total 1", "podplane_dns_server_tcp_total 1", "podplane_dns_server_no_error_total 2"]
+    {
+        assert!(page.lines().any(|other| other == line), "{line} is not in {page}");
+    }
+}

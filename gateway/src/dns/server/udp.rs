@@ -7,7 +7,7 @@
 use super::Shared;
 use super::asking::{Pending, overloaded};
 use super::tables::View;
-use crate::dns::{DnsCounters, Responder, Response, Transport};
+use crate::dns::{Responder, Response, Transport};
 use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, recvmsg, sendmsg, setsockopt,
@@ -135,8 +135,9 @@ impl Socket {
     }
 }
 
-/// Answers queries from `socket` until the server stops; what was done.
-pub(super) fn serve(socket: &Arc<Socket>, shared: &Shared, queue: &mpsc::Sender<Pending>) -> DnsCounters {
+/// Answers queries from `socket` until the server stops.
+pub(super) fn serve(socket: &Arc<Socket>, shared: &Shared, queue: &mpsc::Sender<Pending>) {
+    let ledger = shared.open_ledger();
     let mut responder = Responder::new(shared.dns.clone(), RandomState::new().hash_one(0));
     let mut view = View::default();
     let mut query = [0; QUERY_BYTES_MAX];
@@ -144,12 +145,13 @@ pub(super) fn serve(socket: &Arc<Socket>, shared: &Shared, queue: &mpsc::Sender<
     loop {
         let received = socket.receive(&mut query);
         if shared.stops.load(Ordering::Acquire) {
-            return responder.counters();
+            return;
         }
         // What the kernel reports here is about a datagram before (nobody listens at the client any more) or a shortage.
         let Ok((len, peer)) = received else { continue };
         let query = &query[..len];
         let response = responder.respond(view.get(&shared.tables), Transport::Udp, query, &mut answer);
+        ledger.write(responder.counters());
         let begun = match response {
             Response::Silence => continue,
             Response::Answer => None,

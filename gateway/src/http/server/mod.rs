@@ -18,7 +18,6 @@
 mod accept;
 mod admission;
 mod counters;
-mod health;
 mod ports;
 mod sockets;
 mod stream;
@@ -26,9 +25,10 @@ mod thread;
 
 use super::tls::{CertificateFault, CertificateProblem, TlsMaker, TlsTable};
 use super::{Config, Proxy};
+use crate::HealthServer;
+use crate::metrics::{Count, Page};
 use admission::Admission;
 use counters::DoorCounters;
-pub use health::HealthServer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use policy::routes::{Certificate, Routes};
 use ports::{PortChange, Ports};
@@ -135,11 +135,15 @@ impl Shared {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn counts(&self) -> Vec<(&'static str, u64)> {
-        let mut counts = self.counters.list();
-        counts.push(("open_connections", self.admission.total() as u64));
-        counts.extend(self.proxy.counts().list());
-        counts
+    fn counts(&self) -> Vec<Count> {
+        self.counters.list().into_iter().chain(self.proxy.counts().list()).collect()
+    }
+
+    fn metrics(&self) -> Page {
+        const PREFIX: &str = "podplane_ingress_";
+        let help = "Client connections that are open";
+        let open = Count { name: "open_connections", help, value: self.admission.total() as u64 };
+        Page::default().with(PREFIX, self.counts()).with_gauge(PREFIX, open)
     }
 }
 
@@ -229,14 +233,16 @@ impl HttpServer {
         certificates.chain(ports).collect()
     }
 
-    /// Name and value of every counter.
-    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+    /// What the door and the engine have counted.
+    pub fn counts(&self) -> Vec<Count> {
         self.shared.counts()
     }
 
-    /// Answers on `address` how this server is.
+    /// Answers on `address` how this server is, and what it has counted.
     pub fn serve_health(&self, address: SocketAddr) -> Result<HealthServer, StartError> {
-        HealthServer::start(address, &self.shared)
+        let shared = Arc::downgrade(&self.shared);
+        let page = move || shared.upgrade().map(|shared| shared.metrics().text()).unwrap_or_default();
+        HealthServer::start(address, Arc::new(page)).map_err(|error| StartError::Bind(address, error))
     }
 
     /// Ends the server: ports close, requests under way are answered, and what is still open after `grace` is cut. Returns at

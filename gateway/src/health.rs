@@ -1,18 +1,17 @@
-//! What a load balancer or a kubelet asks over HTTP, on an address of its own: whether the proxy takes connections (`/healthz`), and
-//! for people what it has counted (`/counters`).
+//! What a load balancer, a kubelet or Prometheus asks a server over HTTP, on an address of its own: whether it serves (`/healthz`), and
+//! what it has counted (`/metrics`).
 
-use super::{Shared, StartError};
+use crate::metrics;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -25,7 +24,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long accepting rests when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A server that answers how a proxy is. It ends when it is dropped.
+/// What makes a page of metrics.
+pub(crate) type MakePage = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// A server that answers how another one is. It ends when it is dropped.
 pub struct HealthServer {
     address: SocketAddr,
     is_ready: Arc<AtomicBool>,
@@ -33,19 +35,15 @@ pub struct HealthServer {
 }
 
 impl HealthServer {
-    /// Listens on `address`; the proxy is not ready so far.
-    pub(super) fn start(address: SocketAddr, shared: &Arc<Shared>) -> Result<HealthServer, StartError> {
-        let bind = || {
-            let listener = TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            Ok((listener.local_addr()?, listener))
-        };
-        let (address, listener) = bind().map_err(|error| StartError::Bind(address, error))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(StartError::Thread)?;
+    /// Listens on `address`; what it speaks for is not ready so far.
+    pub(crate) fn start(address: SocketAddr, page: MakePage) -> io::Result<HealthServer> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let is_ready = Arc::new(AtomicBool::new(false));
-        let accepting = accept(listener, Arc::downgrade(shared), is_ready.clone());
+        let accepting = accept(listener, page, is_ready.clone());
         let run = move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -54,7 +52,7 @@ impl HealthServer {
                 }
             });
         };
-        std::thread::Builder::new().name("health".to_owned()).spawn(run).map_err(StartError::Thread)?;
+        std::thread::Builder::new().name("health".to_owned()).spawn(run)?;
         Ok(HealthServer { address, is_ready, _stop: stop })
     }
 
@@ -63,13 +61,13 @@ impl HealthServer {
         self.address
     }
 
-    /// Whether the proxy takes connections, from here on.
+    /// Whether it serves, from here on.
     pub fn set_ready(&self, is_ready: bool) {
         self.is_ready.store(is_ready, Ordering::Relaxed);
     }
 }
 
-async fn accept(listener: TcpListener, shared: Weak<Shared>, is_ready: Arc<AtomicBool>) -> io::Result<()> {
+async fn accept(listener: TcpListener, page: MakePage, is_ready: Arc<AtomicBool>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -78,10 +76,10 @@ async fn accept(listener: TcpListener, shared: Weak<Shared>, is_ready: Arc<Atomi
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let (shared, is_ready) = (shared.clone(), is_ready.clone());
+        let (page, is_ready) = (page.clone(), is_ready.clone());
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let answer = answer(request.uri().path(), &shared, is_ready.load(Ordering::Relaxed));
+                let answer = answer(request.uri().path(), &page, is_ready.load(Ordering::Relaxed));
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut connection = hyper::server::conn::http1::Builder::new();
@@ -93,22 +91,14 @@ async fn accept(listener: TcpListener, shared: Weak<Shared>, is_ready: Arc<Atomi
     }
 }
 
-fn answer(path: &str, shared: &Weak<Shared>, is_ready: bool) -> Response<Full<Bytes>> {
-    let (status, text) = match path {
-        "/healthz" if is_ready => (StatusCode::OK, "ok\n".to_owned()),
-        "/healthz" => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
-        "/counters" => (StatusCode::OK, shared.upgrade().map(|shared| counters(&shared)).unwrap_or_default()),
-        _ => (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
+fn answer(path: &str, page: &MakePage, is_ready: bool) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    let (status, content_type, text) = match path {
+        "/healthz" if is_ready => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+        "/healthz" => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n".to_owned()),
+        "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, page()),
+        _ => (StatusCode::NOT_FOUND, TEXT, "404 page not found\n".to_owned()),
     };
-    let answer = Response::builder().status(status).header(header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    let answer = Response::builder().status(status).header(header::CONTENT_TYPE, content_type);
     answer.body(Full::new(Bytes::from(text))).expect("a status and a literal header")
-}
-
-/// A line for each counter: its name and its value.
-fn counters(shared: &Shared) -> String {
-    let mut text = String::new();
-    for (name, value) in shared.counts() {
-        let _ = writeln!(text, "{name} {value}");
-    }
-    text
 }
