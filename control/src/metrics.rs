@@ -127,7 +127,8 @@ impl Scrape {
             };
             self.ports.iter().map(labelled)
         };
-        let counters: [(&str, &str, fn(&Port) -> u64); 5] = [
+        type PortCounter = (&'static str, &'static str, fn(&Port) -> u64);
+        let counters: [PortCounter; 5] = [
             ("podplane_port_sent_packets", "Frames from the attached side; a super-frame counts once", |port| {
                 port.rx_packets
             }),
