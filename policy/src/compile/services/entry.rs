@@ -1,7 +1,7 @@
 //! One Service by itself: its addresses, policies and ports.
 //!
 //! Kubernetes says of a headless Service and of ExternalName that they have no virtual address (S06); nothing is compiled for
-//! them. What the API server would refuse is left out here port by port and field by field, so that objects which come without
+//! them, nor for one whose labels leave it to another proxy. What the API server would refuse is left out here port by port and field by field, so that objects which come without
 //! validation lose no more than what is wrong with them.
 
 use super::NodeNames;
@@ -30,6 +30,9 @@ const CONNECT_RETRY_MAX_MS: u64 = 1_000;
 /// Annotations that were trafficDistribution before there was a field (KEP-2433).
 const TOPOLOGY_ANNOTATIONS: [&str; 2] =
     ["service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"];
+
+/// Labels of a Service that another proxy serves, or none: whatever their value, kube-proxy does not look at it.
+const OTHER_PROXY_LABELS: [&str; 2] = ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
 
 /// A Service compiled by itself.
 #[derive(Debug)]
@@ -115,6 +118,10 @@ impl Findings<'_> {
 
 fn entry(service: &Service, options: &CompileOptions, findings: &mut Findings<'_>) -> Option<ServiceEntry> {
     let spec = service.spec.as_ref()?;
+    let labels = service.metadata.labels.as_ref();
+    if OTHER_PROXY_LABELS.iter().any(|label| labels.is_some_and(|labels| labels.contains_key(*label))) {
+        return None;
+    }
     let service_type = match spec.type_.as_deref().unwrap_or("ClusterIP") {
         "NodePort" => ServiceType::NodePort,
         "LoadBalancer" => ServiceType::LoadBalancer,

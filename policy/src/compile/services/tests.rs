@@ -87,6 +87,16 @@ fn s06_headless_and_external_name_services_have_no_virtual_address() {
 }
 
 #[test]
+fn a_service_that_is_left_to_another_proxy_has_no_virtual_address_here() {
+    for label in ["service-proxy-name: other", "service-proxy-name: \"\"", "headless: \"\""] {
+        let labelled =
+            SERVICE.replace("metadata: {", &format!("metadata: {{labels: {{service.kubernetes.io/{label}}}, "));
+        assert_ne!(labelled, SERVICE);
+        assert!(tables(&(abc() + &labelled)).service_ports.is_empty(), "{label}");
+    }
+}
+
+#[test]
 fn s11_a_service_without_endpoints_is_found_but_has_no_backend() {
     let tables = tables(&(abc() + SERVICE));
     assert!(tables.find_service(addr("10.96.0.5"), Protocol::TCP, 80).is_some());
