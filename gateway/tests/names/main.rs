@@ -3,6 +3,7 @@
 //!
 //! `PROPTEST_CASES=N` asks about N clusters if that is more than the default; `PROPTEST_RNG_SEED=S` repeats a run.
 
+mod churn;
 mod generate;
 mod literal;
 
