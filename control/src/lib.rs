@@ -7,6 +7,7 @@
 //! - [`controller`] plays the Kubernetes controllers for objects that a person wrote, as a pure function.
 //! - [`ipam`] hands out addresses of ranges to pods and Services, [`pools`] those that Services have for the outside.
 //! - [`announce`] decides which node answers for a LoadBalancer address, and hears which nodes live.
+//! - [`installation`] puts the CNI plugin and its configuration where container runtimes look for them.
 //! - [`resolv_conf`] says what a pod's resolver is told.
 //! - [`sandboxes`] is what outlives the process about attached pods: the leases of their addresses.
 //! - [`agent`] is the node process: source, compiler, dataplane and API put together.
@@ -22,6 +23,7 @@ pub mod directory;
 mod hash;
 mod health;
 mod holder;
+pub mod installation;
 pub mod ipam;
 pub mod kubernetes;
 mod log;

@@ -1,5 +1,7 @@
 //! The signals that end a process: SIGTERM and SIGINT, as something that can be waited for.
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
@@ -21,6 +23,17 @@ impl Stop {
         signals.thread_block()?;
         let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Stop { signals })
+    }
+
+    /// Blocks until the process was told to end.
+    pub fn wait(&self) -> io::Result<()> {
+        loop {
+            let mut files = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut files, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                done => return Ok(done.map(drop)?),
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod agent;
 mod bench;
 mod check;
+mod cni;
 mod completions;
 mod dns;
 mod dns_flags;
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     Agent(agent::AgentArgs),
     #[command(flatten)]
     Query(node::QueryCommand),
+    /// Put the CNI plugin where container runtimes look for it, or take it away
+    #[command(subcommand)]
+    Cni(cni::CniCommand),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -60,6 +64,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Answer, Failure
         Command::Node(args) => node::run(args, context),
         Command::Agent(args) => agent::run(args, context),
         Command::Query(command) => node::query(command, context),
+        Command::Cni(command) => cni::run(command, context),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -12,7 +12,7 @@ use control::api::{Client, ClientError};
 use std::path::PathBuf;
 
 /// Socket of a node that was started without a thought about where; `podplane-cni` looks there too.
-const DEFAULT_SOCKET: &str = "/run/podplane/node.sock";
+pub(crate) const DEFAULT_SOCKET: &str = "/run/podplane/node.sock";
 
 /// Variable that names the socket, for shells and containers.
 const SOCKET_VARIABLE: &str = "PODPLANE_SOCKET";

@@ -31,13 +31,13 @@ pub(crate) struct NodeFlags {
     /// UDP port of the overlay, the same on all nodes
     #[arg(long, value_name = "PORT", default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..))]
     vxlan_port: u16,
-    /// Service range that the node itself reaches through podplane; may be repeated [default: 10.96.0.0/16 and
+    /// Service ranges that the node itself reaches through podplane; may be repeated [default: 10.96.0.0/16 and
     /// fd00:10:96::/112]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
     service_cidr: Vec<ipnet::IpNet>,
-    /// MTU of the underlay [default: that of the interface with the node's address]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1350..))]
-    underlay_mtu: Option<u16>,
+    /// MTU of the underlay, or `auto`: that of the interface with the node's address
+    #[arg(long, value_name = "BYTES", default_value_t = UnderlayMtu(None))]
+    underlay_mtu: UnderlayMtu,
     #[command(flatten)]
     services: ServiceFlags,
     #[command(flatten)]
@@ -55,8 +55,8 @@ pub(crate) struct NodeFlags {
     /// on all nodes
     #[arg(long, value_name = "PORT", default_value_t = agent::HEARTBEAT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     heartbeat_port: u16,
-    /// Where load balancers ask over HTTP (/healthz, /livez) whether this node takes traffic, or `none`; 503 while the Node is
-    /// being deleted
+    /// Where load balancers ask over HTTP (/healthz) whether this node takes traffic, or `none`; 503 while the Node is being
+    /// deleted. /readyz says whether it forwards, /livez whether the process lives
     #[arg(long, value_name = "ADDR:PORT", default_value_t = Listen(Some(agent::HEALTHZ_LISTEN)))]
     healthz_listen: Listen,
     /// Where metrics are served over HTTP (/metrics, docs/metrics.md explains them), or `none`
@@ -85,6 +85,35 @@ impl fmt::Display for Listen {
         match self.0 {
             Some(listen) => listen.fmt(f),
             None => f.write_str("none"),
+        }
+    }
+}
+
+/// The MTU of the underlay, if it is not the interface's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct UnderlayMtu(Option<u16>);
+
+/// IPv6 wants 1280 bytes of every link (RFC 8200 section 5), and the overlay has up to 70 of its own.
+const UNDERLAY_MTU_MIN: u16 = 1350;
+
+impl FromStr for UnderlayMtu {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<UnderlayMtu, String> {
+        if text == "auto" {
+            return Ok(UnderlayMtu(None));
+        }
+        let number = text.parse().ok().filter(|mtu| *mtu >= UNDERLAY_MTU_MIN);
+        let wrong = || format!("{text:?} is not a number of bytes from {UNDERLAY_MTU_MIN} on, nor auto");
+        number.map(|mtu| UnderlayMtu(Some(mtu))).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for UnderlayMtu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(mtu) => mtu.fmt(f),
+            None => f.write_str("auto"),
         }
     }
 }
@@ -129,7 +158,7 @@ impl NodeFlags {
             } else {
                 self.service_cidr
             },
-            underlay_mtu: self.underlay_mtu,
+            underlay_mtu: self.underlay_mtu.0,
             nodeport_addresses: self.services.nodeport_addresses,
             external_ips: self.services.external_ips,
             masquerade_all: self.services.masquerade_all,
