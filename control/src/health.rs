@@ -1,7 +1,9 @@
 //! What load balancers outside the cluster ask over HTTP: whether a node has endpoints of a Service (healthCheckNodePort,
-//! KEP-1669), and whether it takes new traffic at all (KEP-3836).
+//! KEP-1669), and whether it takes new traffic at all (KEP-3836). And what the kubelet asks: whether the process lives (`/livez`, also
+//! while it waits for its first tables, or it would be restarted for what a restart does not mend) and whether tables are in
+//! force (`/readyz`).
 //!
-//! Paths, status codes, headers and bodies are kube-proxy's, because clients of cloud providers read them. Sockets are bound
+//! Paths, status codes, headers and bodies are kube-proxy's where it has them, because clients of cloud providers read them. Sockets are bound
 //! by the caller of [`HealthServers::set`], which learns at once what cannot be bound; a thread of its own answers.
 
 use http_body_util::Full;
@@ -203,7 +205,8 @@ fn answer(plan: &HealthPlan, port: u16, path: &str) -> Response<Full<Bytes>> {
             let body = format!("{}, \"nodeEligible\": {}}}", times(), plan.eligible);
             respond(plan.healthy && plan.eligible, body, None)
         }
-        "/livez" => respond(plan.healthy, times() + "}", None),
+        "/livez" => respond(true, times() + "}", None),
+        "/readyz" => respond(plan.healthy, times() + "}", None),
         _ => {
             let mut response = Response::new(Full::new(Bytes::from("404 page not found\n")));
             *response.status_mut() = hyper::StatusCode::NOT_FOUND;
@@ -221,7 +224,7 @@ fn of_service(service: &ServiceHealth, healthy: bool) -> Response<Full<Bytes>> {
     respond(healthy && *local_endpoints > 0, body, Some(*local_endpoints))
 }
 
-/// The beginning of the body of /healthz and /livez. Tables in force are always the last ones, so they are of this moment.
+/// The beginning of the body of /healthz, /livez and /readyz. Tables in force are always the last ones, so they are of this moment.
 fn times() -> String {
     let now = jiff::Timestamp::now();
     format!("{{\"lastUpdated\": \"{now}\", \"currentTime\": \"{now}\"")
@@ -308,14 +311,18 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_being_deleted_is_alive_and_takes_no_new_traffic() {
+    fn a_node_that_waits_or_is_being_deleted_is_alive_and_takes_no_new_traffic() {
         let (mut servers, port) = (HealthServers::start().unwrap(), free_port());
         let node = Some(SocketAddr::new("127.0.0.1".parse().unwrap(), port));
         let status = |path: &str| get(port, path).unwrap().0[9..12].to_owned();
-        let cases = [((true, true), ["200", "200"]), ((true, false), ["503", "200"]), ((false, true), ["503", "503"])];
+        let cases = [
+            ((true, true), ["200", "200", "200"]),
+            ((true, false), ["503", "200", "200"]),
+            ((false, true), ["503", "200", "503"]),
+        ];
         for ((healthy, eligible), expect) in cases {
             servers.set(HealthPlan { node, healthy, eligible, ..HealthPlan::default() });
-            assert_eq!(["/healthz", "/livez"].map(status), expect, "healthy {healthy}, eligible {eligible}");
+            assert_eq!(["/healthz", "/livez", "/readyz"].map(status), expect, "healthy {healthy}, eligible {eligible}");
         }
         let body: Value = serde_json::from_str(&get(port, "/healthz").unwrap().1).unwrap();
         assert_eq!(body["nodeEligible"], true);
