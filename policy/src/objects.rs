@@ -35,6 +35,10 @@ use std::sync::Arc;
 /// Annotation on a Node with the MAC address of its VTEP, for peers that do not derive it from the node's name.
 pub const VTEP_MAC_ANNOTATION: &str = "podplane.io/vtep-mac";
 
+/// Annotation on a Node with the addresses of its VTEP, one per family, separated by commas. For people and other programs: peers
+/// take the addresses of the Node's status.
+pub const VTEP_ADDRESSES_ANNOTATION: &str = "podplane.io/vtep-addresses";
+
 /// Annotation on a Service: milliseconds after which a SYN that its backend has not answered is sent to another one (S29).
 pub const CONNECT_RETRY_ANNOTATION: &str = "podplane.io/connect-retry-ms";
 

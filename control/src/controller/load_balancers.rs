@@ -9,7 +9,7 @@ use super::services::{self, Family};
 use super::{Key, Problems};
 use crate::pools::{AddressPool, Pools, Refusal};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Namespace, Service, ServiceSpec};
-use policy::objects::{IPAddressPool, ServiceAllocation};
+use policy::objects::{IPAddressPool, Problem, ServiceAllocation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -27,6 +27,19 @@ const POOL_ANNOTATIONS: [&str; 3] =
 /// Annotations by which Services agree to share an address: all of them have the same value, and no two the same port.
 const SHARING_ANNOTATIONS: [&str; 3] =
     ["podplane.io/allow-shared-ip", "metallb.io/allow-shared-ip", "metallb.universe.tf/allow-shared-ip"];
+
+/// Gives addresses of `pools` to the Services that have none, and keeps those that `previous` says they had. `in_use` are addresses
+/// that are something else's, and whose. Gives why some have none.
+pub(crate) fn give_load_balancer_addresses(
+    services: &mut BTreeMap<Key, Service>,
+    previous: &BTreeMap<Key, Service>,
+    pools: Vec<AddressPool>,
+    in_use: impl IntoIterator<Item = (IpAddr, String)>,
+) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    fill(services, previous, pools, in_use, &mut problems);
+    problems.list
+}
 
 /// Gives addresses to all Services. `in_use` are addresses that are something else's, and whose.
 pub(super) fn fill(

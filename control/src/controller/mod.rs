@@ -31,6 +31,7 @@ mod tests;
 
 pub use ingress_proxy::{PROXY_LABEL, PROXY_NAME, PROXY_NAMESPACE};
 pub(crate) use lacking::Lacking;
+pub(crate) use load_balancers::give_load_balancer_addresses;
 pub use network::LabNetwork;
 pub use publish::publish;
 
@@ -58,6 +59,9 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Namespace and name.
 type Key = (String, String);
+
+/// Namespace and name of a Service.
+pub(crate) type ServiceKey = Key;
 
 /// The result of [`fill`].
 #[derive(Clone, Debug, Default)]

@@ -19,6 +19,8 @@
 //!   whatever changes. Changes that are not taken yet are kept by object, so a crowd of changes cannot pile up.
 //! - `secrets` says which Secrets are asked for, `cache` has the objects outlive the process.
 //!
+//! [`write`] goes the other way: what objects should say, from what was compiled.
+//!
 //! What never happens: a server that goes away, or lies, does not take away what is in force.
 
 mod answer;
@@ -36,6 +38,7 @@ mod secrets;
 mod shared;
 mod source;
 mod store;
+pub mod write;
 
 pub use resource::{DNS_KINDS, NODE_KINDS, PROXY_KINDS};
 pub use source::{KubernetesSource, Monitor, OpenError, SourceConfig};
