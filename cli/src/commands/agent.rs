@@ -1,6 +1,6 @@
 //! `podplane agent`: the node process on a Kubernetes API server.
 
-use super::node_flags::NodeFlags;
+use super::node_flags::{ClusterFlags, NodeFlags};
 use crate::output::{Answer, Context, Failure};
 use clap::Args;
 use control::kubernetes::connect::Access;
@@ -36,6 +36,8 @@ pub(crate) struct AgentArgs {
     socket: PathBuf,
     #[command(flatten)]
     flags: NodeFlags,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// Where the API server is, and as whom it is spoken to.
@@ -63,5 +65,5 @@ pub(crate) fn run(args: AgentArgs, _context: &Context) -> Result<Answer, Failure
         let advice = "name this node with --node-name, or in the variable NODE_NAME";
         return Err(Failure::BadInput(advice.to_owned()));
     };
-    args.flags.run(&node_name, Origin::Kubernetes(args.access.access()), &args.socket)
+    args.flags.run(&node_name, Origin::Kubernetes(args.access.access()), &args.socket, args.cluster)
 }

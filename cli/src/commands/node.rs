@@ -5,7 +5,7 @@ mod policies;
 mod services;
 mod tables;
 
-use super::node_flags::NodeFlags;
+use super::node_flags::{ClusterFlags, NodeFlags};
 use crate::output::{Answer, Context, Failure};
 use clap::{Args, Subcommand};
 use control::api::{Client, ClientError};
@@ -96,7 +96,7 @@ pub(crate) enum QueryCommand {
 
 /// Runs the node process.
 pub(crate) fn run(args: NodeArgs, _context: &Context) -> Result<Answer, Failure> {
-    args.flags.run(&args.node_name, args.cluster_dir.as_path().into(), &args.socket)
+    args.flags.run(&args.node_name, args.cluster_dir.as_path().into(), &args.socket, ClusterFlags::default())
 }
 
 /// Asks a running node.

@@ -5,8 +5,10 @@ use super::service_flags::{self, ServiceFlags};
 use crate::output::{Answer, Failure};
 use clap::{Args, ValueEnum};
 use control::agent::{self, AgentConfig, AgentError};
+use control::pools::AddressPool;
 use control::source::Origin;
 use ipnet::IpNet;
+use policy::objects::AddressRange;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -62,6 +64,47 @@ pub(crate) struct NodeFlags {
     /// Where metrics are served over HTTP (/metrics, docs/metrics.md explains them), or `none`
     #[arg(long, value_name = "ADDR:PORT", default_value_t = Listen(Some(agent::METRICS_LISTEN)))]
     metrics_listen: Listen,
+    /// Folder in which the container runtime looks for network configurations: it gets 05-podplane.conflist when the node
+    /// forwards [default: none is written]
+    #[arg(long, value_name = "DIR")]
+    cni_conf_dir: Option<PathBuf>,
+}
+
+/// What an agent gives to the whole cluster.
+#[derive(Args, Default)]
+#[command(next_help_heading = "For the whole cluster, by the agent that leads")]
+pub(crate) struct ClusterFlags {
+    /// Addresses for Services of type LoadBalancer that have none: ranges or CIDRs; may be repeated, with a name for each pool
+    #[arg(long, value_name = "[NAME=]RANGE,...", value_parser = pool)]
+    load_balancer_pool: Vec<Pool>,
+    /// Ranges from which nodes without spec.podCIDRs get theirs (IPv4: /24, IPv6: /64), where the controller manager gives
+    /// none
+    #[arg(long, value_name = "CIDR,...", value_parser = ranges)]
+    cluster_cidr: Vec<Ranges>,
+}
+
+/// A pool, if it is one: variables of manifests may be empty.
+type Pool = Option<AddressPool>;
+
+/// Ranges of one flag.
+#[derive(Clone, Debug)]
+struct Ranges(Vec<IpNet>);
+
+/// `[NAME=]RANGE,...`, or nothing.
+fn pool(text: &str) -> Result<Pool, String> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let (name, ranges) = text.split_once('=').unwrap_or(("default", text));
+    let parse = |range: &str| range.trim().parse::<AddressRange>().map(|range| (range.first, range.last));
+    let ranges = ranges.split(',').map(parse).collect::<Result<Vec<_>, String>>()?;
+    Ok(Some(AddressPool { name: name.to_owned(), ranges, auto_assign: true, avoid_buggy_ips: false, only_for: None }))
+}
+
+/// `CIDR,...`, or nothing.
+fn ranges(text: &str) -> Result<Ranges, String> {
+    let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+    texts.map(service_flags::range).collect::<Result<Vec<IpNet>, String>>().map(Ranges)
 }
 
 /// Where to listen, if at all.
@@ -140,7 +183,13 @@ pub(crate) enum TapMode {
 
 impl NodeFlags {
     /// Runs a node process until it is told to stop.
-    pub(crate) fn run(self, node_name: &str, origin: Origin, socket: &Path) -> Result<Answer, Failure> {
+    pub(crate) fn run(
+        self,
+        node_name: &str,
+        origin: Origin,
+        socket: &Path,
+        cluster: ClusterFlags,
+    ) -> Result<Answer, Failure> {
         let cluster_dns = self.dns.cluster_dns(self.services.cluster_dns.as_ref()).map_err(Failure::BadInput)?;
         let defaults = AgentConfig::new(node_name, origin, socket);
         let config = AgentConfig {
@@ -169,6 +218,9 @@ impl NodeFlags {
             heartbeat_port: self.heartbeat_port,
             healthz_listen: self.healthz_listen.0,
             metrics_listen: self.metrics_listen.0,
+            cni_conf_dir: self.cni_conf_dir,
+            load_balancer_pools: cluster.load_balancer_pool.into_iter().flatten().collect(),
+            cluster_cidrs: cluster.cluster_cidr.into_iter().flat_map(|ranges| ranges.0).collect(),
             ..defaults
         };
         agent::run(config).map_err(|error| match error {
@@ -178,5 +230,30 @@ impl NodeFlags {
             _ => Failure::Failed(error.to_string()),
         })?;
         Ok(Answer::Yes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_have_names_and_ranges_and_a_variable_without_value_is_none() {
+        let named = pool("public=192.0.2.10-192.0.2.20,2001:db8::/126").unwrap().unwrap();
+        assert_eq!(named.to_string(), "public (192.0.2.10-192.0.2.20, 2001:db8::-2001:db8::3)");
+        assert_eq!(pool("192.0.2.0/30").unwrap().unwrap().to_string(), "default (192.0.2.0-192.0.2.3)");
+        assert_eq!(pool(""), Ok(None));
+        assert!(pool("public=everything").unwrap_err().contains("\"everything\" is neither a CIDR"));
+        assert_eq!(ranges("10.244.0.0/16, fd00::/48").unwrap().0.len(), 2);
+        assert!(ranges("").unwrap().0.is_empty() && ranges("x").is_err());
+    }
+
+    #[test]
+    fn the_underlay_s_mtu_is_a_number_or_found_out() {
+        assert_eq!("auto".parse(), Ok(UnderlayMtu(None)));
+        assert_eq!("9000".parse(), Ok(UnderlayMtu(Some(9000))));
+        for wrong in ["", "1349", "70000", "x"] {
+            assert!(wrong.parse::<UnderlayMtu>().unwrap_err().contains("nor auto"), "{wrong}");
+        }
     }
 }

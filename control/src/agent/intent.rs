@@ -1,7 +1,7 @@
 //! The node's copy of the cluster: definitions of objects, kept up to date file by file, and what was compiled from them.
 
 use k8s_openapi::api::core::v1::Service;
-use policy::cluster::{Definitions, FileChange, Key};
+use policy::cluster::{Cluster, Definitions, FileChange, Key};
 use policy::compile::{CompileOptions, Compiler};
 use policy::objects::{Problem, Source, Sourced};
 use policy::tables::Tables;
@@ -26,6 +26,11 @@ impl Intent {
         let mut problems = self.definitions.problems();
         problems.extend(contradictions);
         (tables, problems)
+    }
+
+    /// The objects as they are.
+    pub(super) fn cluster(&self) -> &Cluster {
+        self.definitions.cluster()
     }
 
     /// The Service of this namespace and name, and where it was read.

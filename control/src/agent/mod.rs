@@ -14,6 +14,7 @@ mod ports;
 #[cfg(test)]
 mod tests;
 mod views;
+mod writes;
 
 use crate::api::{ApiError, ErrorCode, Server};
 use crate::controller::LabNetwork;
@@ -22,6 +23,7 @@ use crate::ipam::gateway;
 use crate::kubernetes::connect::AccessError;
 use crate::kubernetes::{KubernetesSource, Monitor, NODE_KINDS, OpenError, SourceConfig};
 use crate::log::{Level, event};
+use crate::pools::AddressPool;
 use crate::source::{Digest, Generation, Origin, Source, Wake};
 use crate::stop::Stop;
 pub use dns::ClusterDns;
@@ -46,6 +48,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
+use writes::Writes;
 
 /// UDP port of the heartbeats: the one after VXLAN's, so that one rule of a firewall opens both. IANA gives it to VXLAN-GPE,
 /// which no node speaks beside us.
@@ -106,6 +109,13 @@ pub struct AgentConfig {
     pub healthz_listen: Option<SocketAddr>,
     /// Where metrics are served over HTTP; `None`: on the API's socket only.
     pub metrics_listen: Option<SocketAddr>,
+    /// Folder in which the container runtime looks for network configurations: it gets podplane's when the node forwards. `None`:
+    /// somebody else puts it there.
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Addresses for Services of type LoadBalancer that have none, on an API server; of none: nobody gets one.
+    pub load_balancer_pools: Vec<AddressPool>,
+    /// Ranges of which nodes without a pod range get one, on an API server; of none: somebody else gives them.
+    pub cluster_cidrs: Vec<IpNet>,
 }
 
 impl AgentConfig {
@@ -133,6 +143,9 @@ impl AgentConfig {
             heartbeat_port: HEARTBEAT_PORT,
             healthz_listen: Some(HEALTHZ_LISTEN),
             metrics_listen: Some(METRICS_LISTEN),
+            cni_conf_dir: None,
+            load_balancer_pools: Vec::new(),
+            cluster_cidrs: Vec::new(),
         }
     }
 }
@@ -198,6 +211,7 @@ pub(crate) struct Agent {
     intent: Mutex<Intent>,
     state: Mutex<State>,
     outside: Mutex<Outside>,
+    writes: Mutex<Writes>,
     /// Tells how the API server is, if the objects come from one.
     monitor: OnceLock<Monitor>,
     /// Raised when tables come in force, a port was attached, or the process stops.
@@ -220,9 +234,11 @@ pub fn run(config: AgentConfig) -> Result<(), AgentError> {
         Server::start(&socket, metrics, agent.clone()).map_err(|error| AgentError::Socket(socket.clone(), error))?;
     event(Level::Info, "started", &[("node", &agent.config.node_name), ("socket", &socket.display())]);
     agent.serve_health_early();
+    *agent.writes() = Writes::start(&agent.config).map_err(|error| AgentError::System("starting to write", error))?;
     let ended = agent.follow(&mut source, &stop);
     agent.stop();
     agent.close_to_outside();
+    *agent.writes() = Writes::default();
     drop(server);
     let dataplane = agent.lock().dataplane.take();
     drop(dataplane);
@@ -268,6 +284,7 @@ impl Agent {
             intent,
             state,
             outside: Mutex::default(),
+            writes: Mutex::default(),
             monitor: OnceLock::new(),
             changed: Condvar::new(),
         })
@@ -316,6 +333,7 @@ impl Agent {
                 None
             }
         };
+        self.write_of_cluster(&self.intent(), &tables, dataplane.as_deref(), &problems);
         let Some(dataplane) = dataplane else {
             self.report(problems);
             return Ok(());
@@ -323,7 +341,9 @@ impl Agent {
         let tables = Arc::new(tables);
         let failures = dataplane.set_policy(tables.clone()).map_err(AgentError::Stopped)?;
         let took = generation.began.elapsed();
-        problems.extend(self.open_to_outside(&dataplane, &tables, &failures, &self.intent()));
+        let of_node = self.open_to_outside(&dataplane, &tables, &failures, &self.intent());
+        self.write_of_node(&of_node);
+        problems.extend(of_node);
         self.report(problems);
         let (pods, nodes) = (tables.pod_count(), tables.nodes.len());
         let mut state = self.lock();
@@ -335,6 +355,7 @@ impl Agent {
         self.changed.notify_all();
         let took_ms = took.as_millis();
         event(Level::Info, "in force", &[("epoch", &epoch), ("nodes", &nodes), ("pods", &pods), ("took_ms", &took_ms)]);
+        self.configure_runtime();
         Ok(())
     }
 
@@ -349,9 +370,11 @@ impl Agent {
         if let Some((before, now)) = self.retry_outside(&dataplane, &tables) {
             let mut problems = self.lock().problems.clone();
             problems.retain(|problem| !before.contains(problem));
+            self.write_of_node(&now);
             problems.extend(now);
             self.report(problems);
         }
+        self.configure_runtime();
     }
 
     /// The dataplane of the node `own`: the running one, or a new one; `None` while the Node object is not enough for one.

@@ -24,7 +24,7 @@ pub(super) fn merge(socket: &Path, present: Option<&[u8]>) -> Vec<u8> {
     let own = json!({
         "type": PLUGIN,
         "socket": socket,
-        "capabilities": {"portMappings": true, "bandwidth": true, "ips": true, "mac": true},
+        "capabilities": {"portMappings": true, "ips": true, "mac": true, "dns": true},
     });
     let mut plugins = vec![own];
     plugins.extend(present.and_then(parse).map(followers).unwrap_or_default());

@@ -48,7 +48,7 @@ fn the_list_is_what_runtimes_old_and_young_read() {
         "plugins": [{
             "type": "podplane-cni",
             "socket": "/run/podplane/node.sock",
-            "capabilities": {"portMappings": true, "bandwidth": true, "ips": true, "mac": true},
+            "capabilities": {"portMappings": true, "ips": true, "mac": true, "dns": true},
         }],
     });
     assert_eq!(list(&conf), expected);

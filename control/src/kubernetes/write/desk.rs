@@ -264,7 +264,7 @@ mod tests {
             desk.handle(&target("a"), Err(Refusal::Unreachable(String::new())), now);
             desk.next_due().unwrap() - now
         };
-        let all: Vec<Duration> = (0..100).map(|seed| due(seed * 0x9e37_79b9_7f4a_7c15)).collect();
+        let all: Vec<Duration> = (0..100u64).map(|seed| due(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
         assert!(all.iter().all(|due| (PAUSE..=PAUSE * 2).contains(due)), "{all:?}");
         let early = all.iter().filter(|due| **due < PAUSE.mul_f64(1.5)).count();
         assert!((20..80).contains(&early), "{early}");
