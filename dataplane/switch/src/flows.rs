@@ -9,8 +9,16 @@
 //! packet costs no list operation, a flow is removed between one and two timeouts after its last packet, and a flow whose
 //! time is up is never found, removed or not.
 //!
+//! **Records.** A table may be told to note which flows changed in a way that their records ([`record`]) show, for a shell that keeps
+//! those where they outlive the process. A flow has a record while it is in a state that cannot be begun anew unseen
+//! ([`State::is_kept`]), at its own position: so a table is taken up again record by record, and nothing is ever rearranged.
+//! Counts are not recorded, because they change with every packet.
+//!
 //! **Limit.** The table holds at most `flows_max`. A new flow then takes the place of the first flow that is not spared
 //! ([`State::spared`]), in the order of [`State`]: ended and half-open ones first. With none it is refused.
+
+mod kept;
+mod record;
 
 use crate::Origin;
 use crate::place::Place;
@@ -18,6 +26,8 @@ use crate::source_ports::SourcePorts;
 use crate::state::{Side, State};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+pub use kept::Restored;
+pub use record::RECORD_BYTES;
 use wire::{FlowKey, Instant, Packet};
 
 const NONE: u32 = u32::MAX;
@@ -44,7 +54,7 @@ pub(crate) struct Flow {
     pub(crate) origin: Origin,
     /// Whether the destination port of the answers was leased ([`FlowTable::lease`]).
     pub(crate) leased: bool,
-    /// Tables under which the flow was judged.
+    /// Tables under which the flow was judged; 0 for one that was taken up from a record.
     pub(crate) epoch: u32,
     /// Whether the attached side opened it; otherwise it came in.
     pub(crate) opened_here: bool,
@@ -64,6 +74,10 @@ pub(crate) struct Flow {
     fins: u8,
     state: State,
     live: bool,
+    /// Whether it is among the changed ones of its table.
+    changed: bool,
+    /// Whether there is a record at its position.
+    recorded: bool,
     opened: Instant,
     last_packet: Instant,
     /// When it was put at the back of its queue.
@@ -78,8 +92,13 @@ pub(crate) struct Flow {
 const _: () = assert!(size_of::<Flow>() <= 256);
 
 impl Flow {
-    /// A flow that `packet` opens at `now`, judged under `epoch`.
+    /// A flow that `packet` opens at `now`.
     pub(crate) fn new(now: Instant, packet: &Packet, original: FlowKey, reply: FlowKey) -> Flow {
+        Flow::in_state(now, State::opened_by(packet), original, reply)
+    }
+
+    /// A flow that is in `state` from `now` on and was judged under no tables.
+    fn in_state(now: Instant, state: State, original: FlowKey, reply: FlowKey) -> Flow {
         Flow {
             original,
             reply,
@@ -95,8 +114,10 @@ impl Flow {
             would_deny: false,
             teaches: false,
             fins: 0,
-            state: State::opened_by(packet),
+            state,
             live: true,
+            changed: false,
+            recorded: false,
             opened: now,
             last_packet: now,
             queued: now,
@@ -177,6 +198,8 @@ pub(crate) struct FlowTable {
     pub(crate) forgotten: Vec<FlowKey>,
     /// What flows that leave with the node's own address have for source ports.
     pub(crate) source_ports: SourcePorts,
+    /// Positions of flows whose records have to be written, if anybody keeps them.
+    changes: Option<Vec<u32>>,
 }
 
 fn pack(index: u32, side: Side) -> u32 {
@@ -200,6 +223,7 @@ impl FlowTable {
             queues: [Queue { front: NONE, back: NONE }; State::ALL.len()],
             forgotten: Vec::new(),
             source_ports: SourcePorts::default(),
+            changes: None,
         }
     }
 
@@ -260,6 +284,7 @@ impl FlowTable {
         self.unqueue(hit.index);
         self.flows[hit.index as usize].state = state;
         self.queue(now, hit.index);
+        self.note_change(hit.index);
     }
 
     /// Counts a packet that belongs to the flow without being one of its own: a later fragment, a related error.
@@ -325,16 +350,21 @@ impl FlowTable {
                 (self.flows.len() - 1) as u32
             }
             index => {
-                self.unused = self.flows[index as usize].next;
-                self.flows[index as usize] = flow;
+                let Flow { next, changed, recorded, .. } = self.flows[index as usize];
+                self.unused = next;
+                self.flows[index as usize] = Flow { changed, recorded, ..flow };
                 index
             }
         };
+        self.take_in(now, index);
+        Ok(Hit { index, side: Side::Original })
+    }
+
+    fn take_in(&mut self, now: Instant, index: u32) {
         self.len += 1;
         self.enter(index, Side::Original);
         self.enter(index, Side::Reply);
         self.queue(now, index);
-        Ok(Hit { index, side: Side::Original })
     }
 
     /// Forgets a flow.
@@ -354,6 +384,7 @@ impl FlowTable {
         flow.next = self.unused;
         self.unused = hit.index;
         self.len -= 1;
+        self.note_change(hit.index);
     }
 
     /// Removes flows whose time is up, looking at no more than `budget`, which is lowered by what was looked at.

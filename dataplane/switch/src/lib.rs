@@ -60,12 +60,13 @@ mod verdict;
 pub use counters::{AnswerKind, Count, Counters, SwitchCounters};
 pub use dns::Query;
 pub use drop::DropReason;
+pub use flows::{RECORD_BYTES, Restored};
 pub use hits::ServiceHits;
 pub use names::NamesCount;
 pub use policy_hits::{Decider, PolicyHits};
 pub use recent::{Asked, DropSeen, DropsSeen};
 pub use source_ports::SourcePool;
-pub use switch::Switch;
+pub use switch::{KnownName, Switch};
 pub use tables::{Attached, Tables};
 
 use ipnet::IpNet;

@@ -18,7 +18,7 @@ use crate::fragments::Fragments;
 use crate::nat::Role;
 use crate::path::Context;
 use crate::place::Place;
-use crate::{DropReason, PortId, ShardId};
+use crate::{DropReason, PortId, ShardId, SwitchConfig};
 use hashbrown::HashMap;
 use wire::{FlowKey, Fragment, Packet};
 
@@ -55,6 +55,13 @@ pub(crate) fn applies(cx: &Context<'_>, far: Place) -> bool {
             Place::Port(shard, id) => attached.host != Some((shard, id)) && attached.uplink != Some((shard, id)),
             Place::Nowhere(_) => false,
         }
+}
+
+/// Notes that a flow at `port` has answers `reply` from before; `false` if another shard would be asked about them, or they are
+/// another flow's.
+pub(crate) fn restore(masquerades: &mut Masquerades, config: &SwitchConfig, port: PortId, reply: &FlowKey) -> bool {
+    let is_ours = PORTS.contains(&reply.dst_port) && reply.dst_port % config.shards.max(1) == config.shard.0;
+    is_ours && masquerades.answers.insert(*reply, port).is_none()
 }
 
 impl Masquerades {

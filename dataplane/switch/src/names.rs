@@ -11,7 +11,7 @@
 //! way, one second at least.
 //!
 //! **How long.** A flow that opens is judged with the names whose time is not up. One that is judged again has those whose time was not
-//! up when it was opened, so it survives its name. For that, a name stays when its time is up, until its place is needed: a port
+//! up when it was opened, so it survives its name, and the node process with both. For that, a name stays when its time is up, until its place is needed: a port
 //! holds [`NAMES_MAX`] pairs of name and address, and gives up those first whose time was up first.
 
 mod answer;
@@ -71,6 +71,8 @@ pub(crate) struct Names {
     by_address: HashMap<IpAddr, Known>,
     by_time: BTreeSet<(Instant, IpAddr, Arc<str>)>,
     count: NamesCount,
+    /// Whether something was learned since somebody looked.
+    has_news: bool,
 }
 
 /// Names of an address, and when the time of each is up, the last first.
@@ -113,6 +115,29 @@ impl Names {
         known.names.insert(at, name.clone());
         self.by_time.insert((until, addr, name.clone()));
         self.count.learned += 1;
+        self.has_news = true;
+    }
+
+    /// Whether something was learned since the last [`Names::take_news`].
+    pub(crate) fn has_news(&self) -> bool {
+        self.has_news
+    }
+
+    /// All that is known, if something was learned since the last call: until when an address is called so, in that order.
+    pub(crate) fn take_news(&mut self) -> Option<impl Iterator<Item = (Instant, IpAddr, &str)>> {
+        std::mem::take(&mut self.has_news)
+            .then(|| self.by_time.iter().map(|(until, addr, name)| (*until, *addr, &**name)))
+    }
+
+    /// Knows what was known before.
+    pub(crate) fn restore<'a>(&mut self, known: impl Iterator<Item = (Instant, IpAddr, &'a str)>) {
+        let mut last: Option<Arc<str>> = None;
+        for (until, addr, name) in known {
+            let name = last.take().filter(|last| **last == *name).unwrap_or_else(|| Arc::from(name));
+            self.learn(addr, &name, until);
+            last = Some(name);
+        }
+        self.has_news = false;
     }
 
     fn give_up(&mut self, (_, addr, name): (Instant, IpAddr, Arc<str>)) {

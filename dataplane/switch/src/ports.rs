@@ -95,6 +95,8 @@ impl Port {
 pub(crate) struct Ports {
     slots: Vec<Port>,
     by_id: HashMap<PortId, usize>,
+    /// Whether changes of flows' records are noted.
+    keeps_records: bool,
     pub(crate) shared: Shared,
 }
 
@@ -132,7 +134,12 @@ impl Ports {
             recent: Recent::new(switch.seed),
             noted: None,
         };
-        Ports { slots: Vec::new(), by_id: HashMap::new(), shared }
+        Ports { slots: Vec::new(), by_id: HashMap::new(), keeps_records: false, shared }
+    }
+
+    /// Notes changes of flows' records at ports that are attached from here on.
+    pub(crate) fn keep_records(&mut self) {
+        self.keeps_records = true;
     }
 
     /// The port at `slot` and what it shares with the others.
@@ -152,6 +159,9 @@ impl Ports {
         self.by_id.insert(config.id, self.slots.len());
         let mut port = Port::new(config, switch);
         port.identify(tables);
+        if self.keeps_records {
+            port.flows.keep_records();
+        }
         self.slots.push(port);
         replaced
     }

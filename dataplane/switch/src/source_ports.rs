@@ -235,6 +235,11 @@ impl SourcePorts {
         Some(port)
     }
 
+    /// Notes that a flow with answers `reply` has its port from before, whether that has been granted again or not.
+    pub(crate) fn reserve(&mut self, reply: &FlowKey) {
+        self.used.entry(destination(reply)).or_insert_with(|| Used::Few(Vec::new())).add(reply.dst_port);
+    }
+
     /// Takes back the port that the flow with answers `reply` had.
     pub(crate) fn release(&mut self, reply: &FlowKey) {
         let destination = destination(reply);

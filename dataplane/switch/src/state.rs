@@ -130,6 +130,30 @@ impl State {
         })
     }
 
+    /// Whether a flow in this state is recorded for the process after this one: its ends would notice if it was begun anew. A
+    /// connection attempt, a question without an answer and what is over are not.
+    pub(crate) const fn is_kept(self) -> bool {
+        match self {
+            State::TcpSynReceived
+            | State::TcpEstablished
+            | State::TcpFinWait
+            | State::UdpReplied
+            | State::UdpAssured
+            | State::SctpEstablished
+            | State::OtherReplied => true,
+            State::TcpClosed
+            | State::TcpTimeWait
+            | State::TcpSynSent
+            | State::TcpUnconfirmed
+            | State::UdpUnreplied
+            | State::IcmpUnreplied
+            | State::IcmpReplied
+            | State::OtherUnreplied
+            | State::SctpOpening
+            | State::SctpShutdown => false,
+        }
+    }
+
     /// The state in words.
     pub(crate) const fn name(self) -> &'static str {
         match self {

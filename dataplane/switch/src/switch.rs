@@ -1,5 +1,7 @@
 //! The Switch as its shell sees it: the ways in, each with its count, and what can be asked of it.
 
+mod records;
+
 use crate::counters::{AnswerKind, Counters, SwitchCounters};
 use crate::fragments::{Datagram, WAIT_MAX};
 use crate::later::{Held, Pending, Stage, WayIn};
@@ -16,6 +18,7 @@ use crate::{
 };
 use overlay::peers::PeerId;
 use policy::tables::ServicePortId;
+pub use records::KnownName;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;

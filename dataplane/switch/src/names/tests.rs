@@ -70,3 +70,18 @@ fn n18_an_address_with_very_many_names_keeps_the_last_ones() {
     assert_eq!(&*names.of(addr(1), at(0))[0], "n199.example");
     assert_eq!((names.count().held, names.by_time.len()), (64, 64));
 }
+
+#[test]
+fn n18_names_outlive_the_switch() {
+    let mut before = Names::default();
+    assert!(before.take_news().is_none());
+    before.learn(addr(1), &"a.example".into(), at(10));
+    before.learn(addr(2), &"a.example".into(), at(20));
+    before.learn(addr(1), &"b.example".into(), at(30));
+    let mut after = Names::default();
+    after.restore(before.take_news().expect("something was learned"));
+    assert!(before.take_news().is_none() && !after.has_news());
+    assert_eq!(known(&after, 1, 9), ["b.example", "a.example"]);
+    assert_eq!(known(&after, 1, 10), ["b.example"]);
+    assert_eq!(known(&after, 2, 19), ["a.example"]);
+}

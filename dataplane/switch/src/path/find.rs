@@ -201,6 +201,7 @@ pub(super) fn turn(cx: &Context<'_>, port: &mut Port, hit: Hit, sender: Sender) 
     let flow = port.flows.get_mut(hit);
     flow.origin = sender.origin();
     flow.far = far;
+    port.flows.note_changed(hit);
 }
 
 /// Whether packets of a flow's `side` enter this node where `sender` does. Where the opener's address says where it lives,
@@ -239,9 +240,9 @@ pub(super) fn judge_again(
     role: &Role,
     frame: &mut Frame,
 ) -> Step<Found> {
-    let Flow { original, reply, opened_here, service, origin, far: far_before, denied, would_deny, .. } =
-        *port.flows.get(hit);
-    let opened = port.flows.get(hit).opened();
+    let flow = port.flows.get(hit);
+    let Flow { original, reply, opened_here, service, origin, denied, would_deny, .. } = *flow;
+    let (far_before, judged_under, opened) = (flow.far, flow.epoch, flow.opened());
     let past = if denied { Past::Cut } else { Past::Live { would_deny } };
     if opened_here && !service::is_still_target(cx, port, &original, &reply, service) {
         if hit.side == Side::Reply {
@@ -267,7 +268,8 @@ pub(super) fn judge_again(
     }
     let far_addr = if opened_here { reply.src() } else { original.src() };
     let far = far_of(cx, port, origin, far_addr);
-    if port.is_uplink() && !opened_here && far != far_before {
+    let has_moved = if judged_under == 0 { !matches!(far, Place::Port(..)) } else { far != far_before };
+    if port.is_uplink() && !opened_here && has_moved {
         // The pod is gone. Whoever has its address is somebody else.
         port.flows.remove(hit);
         return match role {
@@ -287,6 +289,10 @@ pub(super) fn judge_again(
     flow.teaches = teaches;
     flow.epoch = cx.epoch;
     flow.denied = allowed.is_err();
-    flow.would_deny = allowed?.would_deny;
+    flow.would_deny = allowed.is_ok_and(|allowed| allowed.would_deny);
+    if flow.denied != denied || flow.would_deny != would_deny {
+        port.flows.note_changed(hit);
+    }
+    allowed?;
     Ok(Found::Flow(hit))
 }
