@@ -1,6 +1,7 @@
 //! What control asks of a shard, and what shards hand to each other. Both travel on channels; a waker ends the receiver's sleep.
 
 use crate::Counters;
+use crate::state::{Left, PortFiles};
 use crate::tap::Tap;
 use crate::uplink::link::{Interface, Uplink};
 use crate::uplink::next_hops::NextHop;
@@ -12,7 +13,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use switch::{
-    Decider, DropsSeen, FlowInfo, Origin, PolicyHits, PortConfig, PortId, ServiceHits, ShardId, SourcePool, Tables,
+    Decider, DropsSeen, FlowInfo, Origin, PolicyHits, PortConfig, PortId, Restored, ServiceHits, ShardId, SourcePool,
+    Tables,
 };
 use wire::Frame;
 
@@ -24,10 +26,10 @@ pub(crate) const REPLIES_MAX: usize = 4096;
 
 /// What control asks of a shard. Each is answered on its channel, in order.
 pub(crate) enum Command {
-    /// Serve a port from now on.
-    AddPort(PortConfig, Tap, Sender<io::Result<()>>),
-    /// Serve the uplink from now on.
-    AddUplink(PortConfig, Box<Uplink>, Sender<io::Result<()>>),
+    /// Serve a port from now on; answers with what became of the flows that it is to go on with.
+    AddPort(PortConfig, Tap, Option<Kept>, Sender<io::Result<Restored>>),
+    /// Serve the uplink from now on; answers likewise.
+    AddUplink(PortConfig, Box<Uplink>, Option<Kept>, Sender<io::Result<Restored>>),
     /// The uplink's interfaces are these.
     SetInterfaces(Vec<Interface>),
     /// Packets for this address leave so.
@@ -54,6 +56,12 @@ pub(crate) enum Command {
     Flows(usize, Sender<Vec<FlowInfo>>),
     /// End the thread.
     Stop,
+}
+
+/// Where flows and names of a port are kept, and those that are there.
+pub(crate) struct Kept {
+    pub(crate) files: PortFiles,
+    pub(crate) left: Left,
 }
 
 /// A frame for a port of another shard.

@@ -72,6 +72,9 @@ pub struct DataplaneConfig {
     pub cluster_dns: Option<ClusterDns>,
     /// Source ports for pods' connections out of the cluster; `None` takes the ones that the kernel does not use first.
     pub snat_ports: Option<RangeInclusive<u16>>,
+    /// Folder in which the flows of all ports are kept, so that a process with the same folder goes on with them; devices and routes
+    /// then stay when this one ends. `None`: nothing outlives the process.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl DataplaneConfig {
@@ -102,6 +105,7 @@ impl DataplaneConfig {
             trusted_dns: Vec::new(),
             cluster_dns: None,
             snat_ports: None,
+            state_dir: None,
         }
     }
 }

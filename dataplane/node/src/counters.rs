@@ -73,6 +73,8 @@ pub struct IoCounters {
     pub uplink_tx_through_kernel: u64,
     /// Ports whose device went away under us.
     pub ports_lost: u64,
+    /// Writes of flows to the state folder that failed: after a restart, those flows begin anew.
+    pub flow_writes_failed: u64,
 }
 
 impl IoCounters {
@@ -89,5 +91,6 @@ impl IoCounters {
         self.uplink_tx_frames += other.uplink_tx_frames;
         self.uplink_tx_through_kernel += other.uplink_tx_through_kernel;
         self.ports_lost += other.ports_lost;
+        self.flow_writes_failed += other.flow_writes_failed;
     }
 }

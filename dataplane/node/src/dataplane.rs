@@ -7,12 +7,15 @@
 //!
 //! A port comes to be in this order: device, addresses, entry in the shard's switch, tables that know its addresses, link up,
 //! routes. So no frame of it is ever seen before its tables are in force and its flows are tracked. A step that fails
-//! undoes those before it; the interface goes away with its device.
+//! undoes those before it; the interface goes away with its device. What a process before this one has left is taken over in
+//! [`crate::adopt`].
 
-use crate::command::Command;
+mod registry;
+
+use crate::command::{Command, Kept};
 use crate::device::{derive_mac, host_mac, make_device};
 use crate::link::{self, host_route, plan_routes};
-use crate::netlink::{Link, Netlink};
+use crate::state::{Left, StateDir};
 use crate::tap::Tap;
 use crate::uplink::keeper::{Keeper, ShardLine, Started};
 use crate::{
@@ -26,31 +29,27 @@ use mio::Waker;
 use policy::cluster::Cluster;
 use policy::compile::{CompileOptions, compile_with};
 use policy::tables::ServicePortId;
+pub(crate) use registry::{Registry, is_interface_name};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use switch::{
-    Attached, Decider, DropsSeen, FlowInfo, PolicyHits, PortConfig, PortId, PortKind, ServiceHits, ShardId, Tables,
+    Attached, Decider, DropsSeen, FlowInfo, PolicyHits, PortConfig, PortId, PortKind, Restored, ServiceHits, ShardId,
+    Tables,
 };
-use wire::{MacAddr, Protocol};
-
-/// Most ports of a node. Kubernetes asks for 110 pods per node, the densest nodes hold some hundreds; each port costs a
-/// descriptor and a device.
-const PORTS_MAX: usize = 4096;
-
-/// Longest interface name in bytes (`IFNAMSIZ` less the final zero).
-pub(crate) const IFNAME_MAX_BYTES: usize = 15;
 
 /// A running dataplane: its threads, its host TAP and its ports. Methods may be called from any thread; those that change
 /// something wait until every shard has it in force.
 pub struct Dataplane {
-    config: DataplaneConfig,
-    pod_mtu: u16,
+    pub(crate) config: DataplaneConfig,
+    pub(crate) pod_mtu: u16,
+    /// Where flows are kept, if they are.
+    pub(crate) state: Option<StateDir>,
     /// Or why there is no uplink. Dropped before the shards, which it tells things.
     uplink: Result<Keeper, UplinkState>,
-    shards: Vec<ShardHandle>,
+    pub(crate) shards: Vec<ShardHandle>,
     /// If this node answers the cluster DNS. It ends when the shards have let go of it.
     desk: Option<Desk>,
     registry: Mutex<Registry>,
@@ -73,19 +72,13 @@ impl ShardHandle {
     }
 }
 
-/// What control has asked for so far.
-struct Registry {
-    ports: BTreeMap<PortId, PortInfo>,
-    policy: Arc<policy::tables::Tables>,
-    /// What the shards judge by.
-    in_force: Option<Arc<Tables>>,
-    announced: BTreeSet<IpAddr>,
-    /// Ports of Services that could not be claimed at the node's addresses.
-    unclaimed: HashSet<(Protocol, u16)>,
-    next_port: u32,
-    /// Of the node's own namespace.
-    netlink: Netlink,
-    host_link: Link,
+/// Whose flows a port begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flows {
+    /// None.
+    New,
+    /// Those that the process before had, if any.
+    Left,
 }
 
 impl Dataplane {
@@ -93,10 +86,13 @@ impl Dataplane {
     /// [`Dataplane::set_policy`] pods reach nothing.
     pub fn start(config: DataplaneConfig) -> Result<Dataplane, StartError> {
         let probed = start::probe(&config)?;
+        let state = config.state_dir.as_deref().map(StateDir::open).transpose();
+        let state = state.map_err(|error| StartError::System("the state folder cannot be used", error))?;
         let (shards, desk) = start::spawn_shards(&config, probed.pod_mtu)?;
         let nothing = Arc::new(nothing_yet(&config));
         let mut dataplane = Dataplane {
             pod_mtu: probed.pod_mtu,
+            state,
             uplink: Err(UplinkState::Off),
             shards,
             desk,
@@ -107,6 +103,9 @@ impl Dataplane {
                 announced: BTreeSet::new(),
                 unclaimed: HashSet::new(),
                 next_port: HOST_PORT.0,
+                restored: Restored::default(),
+                source_ports_in_use: None,
+                unkept: 0,
                 netlink: probed.netlink,
                 host_link: probed.host_link,
             }),
@@ -143,6 +142,9 @@ impl Dataplane {
         registry.unclaimed = failures.iter().map(|failure| (failure.protocol, failure.port)).collect();
         self.publish(&mut registry)?;
         keeper.let_go();
+        if let Some(in_use) = registry.source_ports_in_use.take() {
+            keeper.begin(in_use);
+        }
         Ok(failures)
     }
 
@@ -187,27 +189,16 @@ impl Dataplane {
     pub fn attach(&self, spec: PortSpec) -> Result<PortInfo, AttachError> {
         let mut registry = self.registry();
         registry.check(&spec)?;
-        let id = PortId(registry.next_port);
-        registry.next_port += 1;
-        let info = PortInfo {
-            id,
-            shard: registry.least_loaded(self.shards.len()),
-            mac: spec.mac.unwrap_or_else(|| derive_mac(&spec, self.config.seed)),
-            gateways: self.gateways_for(&spec.addresses),
-            mtu: self.pod_mtu,
-            tap: crate::TapKind::Plain,
-            kind: spec.kind,
-            netns: spec.netns,
-            ifname: spec.ifname,
-            addresses: spec.addresses,
-        };
+        let info = self.describe(&mut registry, spec);
+        let id = info.id;
         let mut made = make_device(&info, self.config.tap_mode)?;
         let info = PortInfo { tap: made.tap.kind(), ..info };
         let step = |what| move |error| AttachError::Step(what, error);
         link::prepare(&mut made.netlink, &made.link, info.mac, info.mtu, &info.addresses)
             .map_err(step("setting the interface's MAC, MTU and addresses"))?;
 
-        self.register(&mut registry, &info, made.tap)?;
+        made.tap.set_persistent(self.state.is_some()).map_err(step("making the interface outlive the process"))?;
+        self.register(&mut registry, &info, made.tap, Flows::New)?;
         let connected = self.publish(&mut registry).map_err(AttachError::from).and_then(|()| {
             link::connect_pod(&mut made.netlink, &made.link, &info.gateways, info.mtu)
                 .map_err(step("setting the interface up and its routes"))
@@ -219,6 +210,24 @@ impl Dataplane {
                 let _ = self.unregister(&mut registry, id);
                 Err(error)
             }
+        }
+    }
+
+    /// The port that `spec` becomes.
+    pub(crate) fn describe(&self, registry: &mut Registry, spec: PortSpec) -> PortInfo {
+        let id = PortId(registry.next_port);
+        registry.next_port += 1;
+        PortInfo {
+            id,
+            shard: registry.least_loaded(self.shards.len()),
+            mac: spec.mac.unwrap_or_else(|| derive_mac(&spec, self.config.seed)),
+            gateways: self.gateways_for(&spec.addresses),
+            mtu: self.pod_mtu,
+            tap: crate::TapKind::Plain,
+            kind: spec.kind,
+            netns: spec.netns,
+            ifname: spec.ifname,
+            addresses: spec.addresses,
         }
     }
 
@@ -242,6 +251,7 @@ impl Dataplane {
         let mut sum = Counters::default();
         let asked: Vec<_> = self.shards.iter().filter_map(|shard| shard.ask(Command::Counters).ok()).collect();
         asked.into_iter().filter_map(|answer| answer.recv().ok()).for_each(|counters| sum.merge(counters));
+        sum.io.flow_writes_failed += self.registry().unkept;
         sum.dns.desk = self.desk.as_ref().map(Desk::counters).unwrap_or_default();
         sum
     }
@@ -286,12 +296,13 @@ impl Dataplane {
         flows
     }
 
-    /// Stops the shards and removes every interface and route that was made. Dropping the handle does the same.
+    /// Stops the shards and removes every interface and route that was made, or leaves them with the flows for another process if
+    /// there is a [`DataplaneConfig::state_dir`]. Dropping the handle does the same.
     pub fn shutdown(self) {
         drop(self);
     }
 
-    fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         // A panic while the lock was held leaves at worst a port that is listed and gone.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -314,9 +325,12 @@ impl Dataplane {
         };
         let refused = |error| StartError::HostTap(info.ifname.clone(), error);
         let link = registry.host_link.clone();
-        link::prepare(&mut registry.netlink, &link, info.mac, info.mtu, &self.config.gateways).map_err(refused)?;
+        let (netlink, gateways) = (&mut registry.netlink, &self.config.gateways);
+        link::keep_only_addresses(netlink, &link, gateways).map_err(refused)?;
+        link::repair(netlink, &link, info.mac, info.mtu, gateways).map_err(refused)?;
+        tap.set_persistent(self.state.is_some()).map_err(refused)?;
         let stopped = |_| StartError::System("a shard did not start", io::Error::other(Stopped));
-        self.register(&mut registry, &info, tap)
+        self.register(&mut registry, &info, tap, Flows::Left)
             .map_err(|error| StartError::System("the host port cannot be served", io::Error::other(error)))?;
         self.publish(&mut registry).map_err(stopped)?;
         registry.netlink.set_up(link.index).map_err(refused)
@@ -343,23 +357,43 @@ impl Dataplane {
             tap: crate::TapKind::Offload,
         };
         let stopped = || Stopped.to_string();
-        let answer = shard.ask(|reply| Command::AddUplink(port_config(&info), uplink, reply));
+        let kept = self.kept(&mut registry, &info, Flows::Left);
+        let answer = shard.ask(|reply| Command::AddUplink(port_config(&info), uplink, kept, reply));
         let added = answer.and_then(|answer| answer.recv().map_err(|_| Stopped)).map_err(|_| stopped())?;
-        added.map_err(|error| format!("its sockets cannot be polled: {error}"))?;
+        let restored = added.map_err(|error| format!("its sockets cannot be polled: {error}"))?;
+        registry.note_restored(&restored);
         registry.ports.insert(info.id, info);
+        registry.source_ports_in_use = Some(restored.source_ports);
         self.publish(&mut registry).map_err(|_| stopped())?;
-        keeper.begin();
         Ok(keeper)
     }
 
     /// Has the shard serve the port, and lists it.
-    fn register(&self, registry: &mut Registry, info: &PortInfo, tap: Tap) -> Result<(), AttachError> {
+    pub(crate) fn register(
+        &self,
+        registry: &mut Registry,
+        info: &PortInfo,
+        tap: Tap,
+        flows: Flows,
+    ) -> Result<(), AttachError> {
+        let kept = self.kept(registry, info, flows);
         let config = port_config(info);
         let shard = &self.shards[usize::from(info.shard.0)];
-        let answer = shard.ask(|reply| Command::AddPort(config, tap, reply))?;
-        answer.recv().map_err(|_| Stopped)?.map_err(|error| AttachError::Step("polling the device", error))?;
+        let answer = shard.ask(|reply| Command::AddPort(config, tap, kept, reply))?;
+        let restored = answer.recv().map_err(|_| Stopped)?;
+        registry.note_restored(&restored.map_err(|error| AttachError::Step("polling the device", error))?);
         registry.ports.insert(info.id, info.clone());
         Ok(())
+    }
+
+    /// Where a port's flows are kept; a port is served without that rather than not at all.
+    fn kept(&self, registry: &mut Registry, info: &PortInfo, flows: Flows) -> Option<Kept> {
+        let (state, shards) = (self.state.as_ref()?, self.shards.len());
+        let kept = match flows {
+            Flows::New => state.create(info, shards).map(|files| Kept { files, left: Left::default() }),
+            Flows::Left => state.take_over(info, shards).map(|(files, left)| Kept { files, left }),
+        };
+        kept.inspect_err(|_| registry.unkept += 1).ok()
     }
 
     /// Undoes [`Dataplane::register`] and publishes tables without the port.
@@ -371,7 +405,7 @@ impl Dataplane {
     }
 
     /// Builds the switch's tables from the policy and the ports, and waits until every shard has swapped.
-    fn publish(&self, registry: &mut Registry) -> Result<(), Stopped> {
+    pub(crate) fn publish(&self, registry: &mut Registry) -> Result<(), Stopped> {
         let places: HashMap<IpAddr, (ShardId, PortId)> = registry
             .ports
             .values()
@@ -447,63 +481,4 @@ fn nothing_yet(config: &DataplaneConfig) -> policy::tables::Tables {
 /// A port as the switch is told of it.
 fn port_config(info: &PortInfo) -> PortConfig {
     PortConfig { id: info.id, kind: info.kind.clone(), mac: info.mac, addresses: info.addresses.clone(), mtu: info.mtu }
-}
-
-impl Registry {
-    /// Refuses what contradicts itself or an attached port.
-    fn check(&self, spec: &PortSpec) -> Result<(), AttachError> {
-        let invalid = |what: String| Err(AttachError::Invalid(what));
-        if self.ports.len() >= PORTS_MAX {
-            return Err(AttachError::TooManyPorts);
-        }
-        if !matches!(spec.kind, PortKind::Pod { .. }) {
-            return invalid("the host port and the uplink belong to the node and cannot be attached".to_owned());
-        }
-        if !is_interface_name(&spec.ifname) {
-            return invalid(format!(
-                "\"{}\" is not an interface name: 1 to 15 bytes without / and spaces",
-                spec.ifname
-            ));
-        }
-        if spec.addresses.is_empty() {
-            return invalid("a port needs at least one address".to_owned());
-        }
-        if spec.mac.is_some_and(MacAddr::is_multicast) {
-            return invalid("an interface cannot have a multicast MAC".to_owned());
-        }
-        for (position, address) in spec.addresses.iter().enumerate() {
-            if spec.addresses[..position].contains(address) {
-                return invalid(format!("address {address} is given twice"));
-            }
-            if let Some(port) = self.ports.values().find(|port| port.addresses.contains(address)) {
-                return invalid(format!("address {address} is in use by {}", describe(port)));
-            }
-        }
-        Ok(())
-    }
-
-    /// The shard with the fewest ports, the first of several.
-    fn least_loaded(&self, shards: usize) -> ShardId {
-        let mut load = vec![0usize; shards];
-        self.ports.values().for_each(|port| load[usize::from(port.shard.0)] += 1);
-        let least = (0..shards).min_by_key(|&shard| load[shard]).unwrap_or(0);
-        ShardId(least as u16)
-    }
-}
-
-/// Whether the kernel takes `name` for an interface.
-pub(crate) fn is_interface_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= IFNAME_MAX_BYTES
-        && name != "."
-        && name != ".."
-        && !name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace())
-}
-
-fn describe(port: &PortInfo) -> String {
-    match &port.kind {
-        PortKind::Pod { namespace, name } => format!("pod {namespace}/{name}"),
-        PortKind::Host => "the node itself".to_owned(),
-        PortKind::Uplink => "the uplink".to_owned(),
-    }
 }

@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+mod adopt;
 mod command;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
@@ -23,6 +24,7 @@ mod plain_tap;
 mod pool;
 mod shard;
 mod start;
+mod state;
 #[allow(unsafe_code)]
 mod sys;
 mod tap;
@@ -33,6 +35,7 @@ mod uplink;
 #[cfg(test)]
 extern crate self as node;
 
+pub use adopt::{Leftover, remove_leftover};
 pub use config::{ClusterDns, DataplaneConfig, PortInfo, PortSpec, TapKind, TapMode};
 pub use counters::{Counters, DnsStatus, IoCounters};
 pub use dataplane::Dataplane;

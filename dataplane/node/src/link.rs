@@ -37,22 +37,56 @@ pub(crate) fn prepare(
     addresses.iter().try_for_each(|address| netlink.add_address(link.index, *address))
 }
 
-/// Sets a pod's interface up and leads everything through it: to each gateway on the link itself, to the rest via the gateway.
+/// The same for an interface that a process before this one has left: what is there and right stays untouched, so that the kernel
+/// forgets nothing about it.
+pub(crate) fn repair(
+    netlink: &mut Netlink,
+    link: &Link,
+    mac: MacAddr,
+    mtu: u16,
+    addresses: &[IpAddr],
+) -> io::Result<()> {
+    if link.mac != mac || link.mtu != u32::from(mtu) {
+        netlink.set_link(link.index, mac, mtu)?;
+    }
+    let present = own_addresses(netlink, link)?;
+    let missing = addresses.iter().filter(|address| !present.contains(address));
+    missing.copied().try_for_each(|address| netlink.add_address(link.index, address))
+}
+
+/// Takes all addresses from an interface but `addresses` and those that the kernel makes itself.
+pub(crate) fn keep_only_addresses(netlink: &mut Netlink, link: &Link, addresses: &[IpAddr]) -> io::Result<()> {
+    let is_kernels = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let present = own_addresses(netlink, link)?;
+    let stale = present.into_iter().filter(|address| !addresses.contains(address) && !is_kernels(address));
+    stale.into_iter().try_for_each(|address| netlink.remove_address(link.index, address))
+}
+
+fn own_addresses(netlink: &mut Netlink, link: &Link) -> io::Result<Vec<IpAddr>> {
+    let all = netlink.addresses()?.into_iter();
+    Ok(all.filter(|(index, _)| *index == link.index).map(|(_, address)| address).collect())
+}
+
+/// Sets a pod's interface up and leads everything through it, as far as that is not so.
 pub(crate) fn connect_pod(netlink: &mut Netlink, link: &Link, gateways: &[IpAddr], mtu: u16) -> io::Result<()> {
     netlink.set_up(link.index)?;
-    for gateway in gateways {
+    let (_, missing) = plan_routes(&netlink.routes(link.index)?, &pod_routes(link.index, gateways, mtu));
+    missing.iter().try_for_each(|route| netlink.add_route(route))
+}
+
+/// A pod's routes, in the order in which they are added: to each gateway on the link itself, to the rest via the gateway. Pure.
+fn pod_routes(link: u32, gateways: &[IpAddr], mtu: u16) -> Vec<Route> {
+    let routes = gateways.iter().flat_map(|gateway| {
         let everything = if gateway.is_ipv4() {
             IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0)
         } else {
             IpNet::new(Ipv6Addr::UNSPECIFIED.into(), 0)
         };
         let everything = everything.expect("0 is a prefix length");
-        let route =
-            Route { link: link.index, destination: IpNet::from(*gateway), gateway: None, source: None, mtu: None };
-        netlink.add_route(&route)?;
-        netlink.add_route(&Route { destination: everything, gateway: Some(*gateway), mtu: Some(mtu), ..route })?;
-    }
-    Ok(())
+        let route = Route { link, destination: IpNet::from(*gateway), gateway: None, source: None, mtu: None };
+        [route, Route { destination: everything, gateway: Some(*gateway), mtu: Some(mtu), ..route }]
+    });
+    routes.collect()
 }
 
 /// The route of the node's own traffic to `destination` through the host TAP. `source` is what other nodes' pods see.

@@ -59,10 +59,11 @@ pub(crate) fn probe(config: &DataplaneConfig) -> Result<Probed, StartError> {
     if pod_mtu < POD_MTU_MIN {
         return Err(StartError::UnderlayTooSmall(underlay_mtu));
     }
-    if netlink.find_link(&config.host_tap).map_err(netlink_failed)?.is_some() {
-        return Err(StartError::HostTapBusy(config.host_tap.clone()));
-    }
-    let host_tap = Tap::open(&config.host_tap, config.tap_mode).map_err(|error| explain(config, error))?;
+    let is_left = netlink.find_link(&config.host_tap).map_err(netlink_failed)?.is_some();
+    let host_tap = Tap::take_over(&config.host_tap, config.tap_mode).map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY | libc::EINVAL) if is_left => StartError::HostTapBusy(config.host_tap.clone()),
+        _ => explain(config, error),
+    })?;
     let host_link = netlink
         .find_link(&config.host_tap)
         .map_err(netlink_failed)?
@@ -157,8 +158,13 @@ pub(crate) fn make_shards(config: &DataplaneConfig, pod_mtu: u16) -> Result<Vec<
         let waker = neighbors[usize::from(number)].waker.clone();
         let (commands_sender, commands) = bounded(COMMANDS_MAX);
         let channels = Channels { commands, inbox, neighbors: neighbors.clone() };
-        let switch = Switch::new(switch_config(config, ShardId(number), pod_mtu));
-        let shard = Shard::new(switch, poll, clock, channels, Tunnel::open(config, pod_mtu)?, pool).map_err(failed)?;
+        let mut switch = Switch::new(switch_config(config, ShardId(number), pod_mtu));
+        let outlives = config.state_dir.is_some();
+        if outlives {
+            switch.keep_records();
+        }
+        let tunnel = Tunnel::open(config, pod_mtu)?;
+        let shard = Shard::new(switch, poll, clock, channels, tunnel, pool, outlives).map_err(failed)?;
         Ok(Made { shard, commands: commands_sender, waker })
     };
     (0..).zip(parts).map(make).collect()

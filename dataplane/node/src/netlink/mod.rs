@@ -4,8 +4,10 @@
 //! rtnetlink(7); what the requests mean for a pod or a node is in [`crate::link`].
 
 mod next_hops;
+mod rules;
 
 pub(crate) use next_hops::{Event, Events, Hop};
+pub(crate) use rules::SilentPorts;
 
 use ipnet::IpNet;
 use netlink_packet_core::{
@@ -136,6 +138,17 @@ impl Netlink {
         message.attributes.push(AddressAttribute::Local(address));
         message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Takes a host address (/32 or /128) from an interface.
+    pub(crate) fn remove_address(&mut self, index: u32, address: IpAddr) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(address);
+        message.header.prefix_len = host_prefix(address);
+        message.header.index = index;
+        message.attributes.push(AddressAttribute::Address(address));
+        message.attributes.push(AddressAttribute::Local(address));
+        self.change(RouteNetlinkMessage::DelAddress(message), 0)
     }
 
     /// Our own routes of the main table that leave through interface `index`.

@@ -10,19 +10,22 @@
 //! Time is read once per turn. Nothing is allocated, locked or logged per frame: buffers come from the pool, and a frame
 //! stays in the buffer that it was read into until it is written.
 
+mod commands;
 mod hasher;
+mod keeping;
 mod names;
 mod uplink;
 
 use self::hasher::PortHasher;
+use self::keeping::Run;
 pub(crate) use self::names::NameServer;
 use self::uplink::UplinkPort;
 use crate::command::{Command, Handover, Neighbor};
 use crate::pool::Pool;
-use crate::sys::udp::Received as Datagrams;
+use crate::state::PortFiles;
+use crate::sys::{self, udp::Received as Datagrams};
 use crate::tap::{Received, Tap};
 use crate::tunnel::{self, Tunnel};
-use crate::{Counters, DnsStatus};
 use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -32,7 +35,7 @@ use std::hash::BuildHasherDefault;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
-use switch::{DropReason, Exit, Fate, Origin, PortConfig, PortId, PortKind, ShardId, Switch};
+use switch::{DropReason, Exit, Fate, Origin, PortId, ShardId, Switch};
 use wire::{Frame, Instant};
 
 /// Frames (of the tunnel: receive calls) of one source per turn. More raises the latency of the other sources, fewer the
@@ -58,18 +61,21 @@ const UPLINK_BASE: usize = 8;
 /// Tokens from here on are ports, by number.
 const PORT_BASE: usize = 16;
 
-/// The clock of all shards: time since the dataplane started.
+/// The clock of all shards: time since the machine started, so that what a process before this one noted is in the past.
 #[derive(Clone, Copy)]
-pub(crate) struct Clock(std::time::Instant);
+pub(crate) struct Clock {
+    started: std::time::Instant,
+    machine_had_run: Duration,
+}
 
 impl Clock {
     pub(crate) fn start() -> Clock {
-        Clock(std::time::Instant::now())
+        Clock { started: std::time::Instant::now(), machine_had_run: sys::clock::since_boot() }
     }
 
     fn now(self) -> Instant {
         // 584 years fit.
-        Instant::from_nanos(self.0.elapsed().as_nanos() as u64)
+        Instant::from_nanos((self.machine_had_run + self.started.elapsed()).as_nanos() as u64)
     }
 }
 
@@ -122,6 +128,16 @@ pub(crate) struct Shard {
     /// A segment for a device without offload.
     scratch: Vec<u8>,
     ports_lost: u64,
+    /// Where the flows of ports are kept, if they are, and the names that pods know.
+    kept: HashMap<PortId, PortFiles, BuildHasherDefault<PortHasher>>,
+    /// When what has changed is to be written.
+    keep_at: Option<Instant>,
+    /// Not before then names.
+    names_after: Instant,
+    run: Run,
+    flow_writes_failed: u64,
+    /// Nothing is read before there are tables: what ends say to each other waits in the kernel, instead of being refused.
+    awaits_tables: bool,
 }
 
 /// The channels of a shard, made before its thread starts.
@@ -132,7 +148,7 @@ pub(crate) struct Channels {
 }
 
 impl Shard {
-    /// A shard without ports. `poll` already has the waker.
+    /// A shard without ports. `poll` already has the waker. With `awaits_tables` it reads nothing before there are some.
     pub(crate) fn new(
         switch: Switch,
         poll: Poll,
@@ -140,6 +156,7 @@ impl Shard {
         channels: Channels,
         tunnel: Tunnel,
         pool: Pool,
+        awaits_tables: bool,
     ) -> std::io::Result<Shard> {
         for (which, socket) in tunnel.receivers().iter().enumerate() {
             let token = Token(TUNNEL_BASE + which);
@@ -168,6 +185,12 @@ impl Shard {
             pieces: Vec::new(),
             scratch: Vec::new(),
             ports_lost: 0,
+            kept: HashMap::default(),
+            keep_at: None,
+            names_after: Instant::ZERO,
+            run: Run::default(),
+            flow_writes_failed: 0,
+            awaits_tables,
         })
     }
 
@@ -177,6 +200,7 @@ impl Shard {
         while !self.stopping {
             self.turn(&mut events);
         }
+        self.keep_everything();
     }
 
     /// One pass: sleep until there is something to do, then do a bounded part of it.
@@ -190,14 +214,16 @@ impl Shard {
         self.expire();
         self.release();
         self.tunnel.flush(self.now, &mut self.switch);
+        self.keep_flows();
         self.ask_for_source_ports();
         self.wake_neighbors();
     }
 
     /// Sleeps until there is something to do, and lists the sources that have something.
     fn wait(&mut self, events: &mut Events) {
-        let timeout = if self.ready.is_empty() && self.inbox.is_empty() && !self.has_replies() {
-            let due = [self.expire_at, self.switch.deadline()].into_iter().flatten().min();
+        let has_ready = !self.ready.is_empty() && !self.awaits_tables;
+        let timeout = if !has_ready && self.inbox.is_empty() && !self.has_replies() {
+            let due = [self.expire_at, self.keep_at, self.switch.deadline()].into_iter().flatten().min();
             due.map(|at| at.saturating_since(self.now))
         } else {
             Some(Duration::ZERO)
@@ -231,6 +257,9 @@ impl Shard {
 
     /// Gives every ready source its share of the turn; one that has more stays in the list.
     fn serve_ready(&mut self) {
+        if self.awaits_tables {
+            return;
+        }
         for _ in 0..self.ready.len() {
             let Some(source) = self.ready.pop_front() else { return };
             self.saw_traffic = true;
@@ -394,8 +423,10 @@ impl Shard {
         let due = [self.expire_at, self.switch.deadline()].into_iter().flatten().min();
         if due.is_none_or(|at| self.now >= at) {
             self.expire_at = self.switch.expire(self.now, EXPIRE_BUDGET);
+            self.keep_flows_soon();
         }
         if mem::take(&mut self.saw_traffic) {
+            self.keep_flows_soon();
             let check = self.now + EXPIRE_CHECK;
             self.expire_at = Some(self.expire_at.map_or(check, |at| at.min(check)));
         }
@@ -411,92 +442,6 @@ impl Shard {
             self.dispatch(fate, &mut frame);
         }
         self.pool.put(frame);
-    }
-
-    /// A device vanished under us: somebody deleted it.
-    fn lose_port(&mut self, id: PortId) {
-        if self.remove_port(id) {
-            self.ports_lost += 1;
-        }
-    }
-
-    fn remove_port(&mut self, id: PortId) -> bool {
-        // Closing the descriptor also takes it out of the poll.
-        let known = self.ports.remove(&id).is_some();
-        if known {
-            self.switch.remove_port(id);
-            if let Some(names) = &self.names {
-                names.forget_port(id);
-            }
-        }
-        known
-    }
-
-    fn add_port(&mut self, config: PortConfig, tap: Tap) -> std::io::Result<()> {
-        let token = Token(PORT_BASE + config.id.0 as usize);
-        self.poll.registry().register(&mut SourceFd(&tap.raw_fd()), token, Interest::READABLE)?;
-        let is_host = config.kind == PortKind::Host;
-        self.ports.insert(config.id, Port { tap, is_host, is_ready: false });
-        self.switch.add_port(config);
-        Ok(())
-    }
-
-    /// Does what control asked. An answer that nobody waits for is no error.
-    fn take_commands(&mut self) {
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::AddPort(config, tap, reply) => {
-                    let _ = reply.send(self.add_port(config, tap));
-                }
-                Command::RemovePort(id, reply) => {
-                    self.remove_port(id);
-                    let _ = reply.send(());
-                }
-                Command::AddUplink(config, uplink, reply) => {
-                    let _ = reply.send(self.add_uplink(config, uplink));
-                }
-                Command::SetInterfaces(interfaces) => self.set_interfaces(interfaces),
-                Command::NextHop(destination, hop) => {
-                    if let Some(uplink) = &mut self.uplink {
-                        uplink.io.learn(self.now, destination, hop);
-                    }
-                }
-                Command::ForgetNextHops => {
-                    if let Some(uplink) = &mut self.uplink {
-                        uplink.io.forget_next_hops();
-                    }
-                }
-                Command::GrantSourcePorts(pool, ports) => self.switch.grant_source_ports(pool, ports),
-                Command::SourcePortsGrow(pool, grow) => self.switch.set_source_ports_growing(pool, grow),
-                Command::SetTables(tables, reply) => {
-                    self.tunnel.set_peers(&tables.peers, self.switch.config().vxlan_port);
-                    let _ = reply.send(self.switch.set_tables(tables));
-                }
-                Command::Counters(reply) => {
-                    let mut io = self.tunnel.counters;
-                    io.ports_lost = self.ports_lost;
-                    if let Some(uplink) = &self.uplink {
-                        uplink.io.count(&mut io);
-                    }
-                    let shards = self.names.as_ref().map(NameServer::counters).unwrap_or_default();
-                    let dns = DnsStatus { shards, ..DnsStatus::default() };
-                    let _ = reply.send(Counters { switch: self.switch.counters(), io, dns });
-                }
-                Command::ServiceHits(reply) => {
-                    let _ = reply.send(self.switch.service_hits());
-                }
-                Command::PolicyHits(reply) => {
-                    let _ = reply.send(self.switch.policy_hits());
-                }
-                Command::DropsSeen(reply) => {
-                    let _ = reply.send(self.switch.drops_seen(self.now));
-                }
-                Command::Flows(max, reply) => {
-                    let _ = reply.send(self.switch.flows(self.now, max));
-                }
-                Command::Stop => self.stopping = true,
-            }
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use switch::Tables;
+use switch::{PortConfig, Tables};
 use wire::MacAddr;
 
 const MTU: u16 = 1_450;
@@ -37,7 +37,7 @@ fn shard_with(config: DataplaneConfig, pods: &[(&str, [&str; 2])]) -> Made {
         });
         local.extend(spec.addresses.iter().map(|address| (*address, (ShardId(0), id))));
         made.shard
-            .add_port(PortConfig { id, kind: spec.kind, mac, addresses: spec.addresses, mtu: MTU }, tap)
+            .add_port(PortConfig { id, kind: spec.kind, mac, addresses: spec.addresses, mtu: MTU }, tap, None)
             .expect("the port is polled");
     }
     let (reply, _answer) = bounded(1);

@@ -1,6 +1,7 @@
 //! The uplink on the shard that serves it: one more port, whose frames come from raw sockets.
 
 use super::{FRAMES_PER_TURN, Shard, Source, UPLINK_BASE};
+use crate::command::Kept;
 use crate::tap::Received;
 use crate::uplink::keeper::Request;
 use crate::uplink::link::{INTERFACES_MAX, Interface, Uplink};
@@ -9,7 +10,7 @@ use mio::{Interest, Token};
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
-use switch::{PortConfig, PortId, SourcePool};
+use switch::{PortConfig, PortId, Restored, SourcePool};
 use wire::Frame;
 
 /// The uplink's port.
@@ -24,11 +25,17 @@ pub(super) struct UplinkPort {
 
 impl Shard {
     /// Serves the uplink from now on.
-    pub(super) fn add_uplink(&mut self, config: PortConfig, io: Box<Uplink>) -> io::Result<()> {
+    pub(super) fn add_uplink(
+        &mut self,
+        config: PortConfig,
+        io: Box<Uplink>,
+        kept: Option<Kept>,
+    ) -> io::Result<Restored> {
         self.poll_interfaces(io.interfaces())?;
-        self.uplink = Some(UplinkPort { id: config.id, io, is_ready: [false; INTERFACES_MAX], untold: Vec::new() });
+        let id = config.id;
+        self.uplink = Some(UplinkPort { id, io, is_ready: [false; INTERFACES_MAX], untold: Vec::new() });
         self.switch.add_port(config);
-        Ok(())
+        Ok(self.keep_flows_of(id, kept))
     }
 
     /// The node's addresses are on other interfaces, or the interfaces are new.

@@ -1,11 +1,12 @@
 //! Opens TAP devices with a virtio-net header and offloads. The plain TAP is opened with the tun-tap crate, which cannot set
 //! IFF_VNET_HDR.
 //!
-//! The device appears in the network namespace of the calling thread and disappears when the file is closed.
+//! The device appears in the network namespace of the calling thread and disappears when the file is closed, unless it was made
+//! to stay ([`set_persistent`]). One that stayed has no carrier until another file takes it over.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use wire::VIRTIO_HEADER_BYTES;
 
@@ -20,6 +21,15 @@ const TUN_F_TSO_ECN: libc::c_uint = 0x08;
 const TUN_F_USO4: libc::c_uint = 0x20;
 const TUN_F_USO6: libc::c_uint = 0x40;
 
+/// What is to be done about an interface of that name that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Present {
+    /// `EBUSY`.
+    Refuse,
+    /// Take it over, if it is a TAP that nobody has open; it takes on the offloads that are asked for.
+    TakeOver,
+}
+
 /// An open TAP with virtio-net header, checksum and TCP offload.
 #[derive(Debug)]
 pub(crate) struct OffloadTap {
@@ -31,11 +41,12 @@ pub(crate) struct OffloadTap {
 
 /// Makes the TAP `name` with a virtio-net header and the most offloads that the kernel grants. The file is non-blocking.
 ///
-/// Errors: `EBUSY` if an interface of that name exists, `EPERM` without CAP_NET_ADMIN, `EINVAL` for a bad name or a kernel
-/// without these offloads.
-pub(crate) fn open_offload(name: &str) -> io::Result<OffloadTap> {
+/// Errors: `EBUSY` if an interface of that name exists and is refused or in use, `EPERM` without CAP_NET_ADMIN, `EINVAL` for a bad
+/// name, an interface that is no TAP, or a kernel without these offloads.
+pub(crate) fn open_offload(name: &str, present: Present) -> io::Result<OffloadTap> {
     let file = open_device()?;
-    set_interface(&file, name, libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL)?;
+    let exclusive = if present == Present::Refuse { libc::IFF_TUN_EXCL } else { 0 };
+    set_interface(&file, name, libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | exclusive)?;
     set_virtio_header_bytes(&file, VIRTIO_HEADER_BYTES as libc::c_int)?;
     let tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
     match set_offload(&file, tso | TUN_F_USO4 | TUN_F_USO6) {
@@ -76,8 +87,19 @@ fn set_virtio_header_bytes(file: &File, bytes: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &bytes) })
 }
 
+/// Has the kernel finish every frame. For a plain TAP, which may have been one with offloads before it was taken over.
+pub(crate) fn take_no_offloads(tap: &impl AsRawFd) -> io::Result<()> {
+    set_offload(tap, 0)
+}
+
+/// TUNSETPERSIST: whether the device stays when its file is closed. Needed because no library knows it.
+pub(crate) fn set_persistent(tap: RawFd, persistent: bool) -> io::Result<()> {
+    // SAFETY: TUNSETPERSIST takes its argument by value; a descriptor that is no TAP gives an error.
+    check(unsafe { libc::ioctl(tap, libc::TUNSETPERSIST, libc::c_ulong::from(persistent)) })
+}
+
 /// TUNSETOFFLOAD: tells the kernel which unfinished frames this side takes. Needed because no library knows it.
-fn set_offload(file: &File, flags: libc::c_uint) -> io::Result<()> {
+fn set_offload(file: &impl AsRawFd, flags: libc::c_uint) -> io::Result<()> {
     // SAFETY: the descriptor is open for the duration of the call, and TUNSETOFFLOAD takes its argument by value.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) })
 }

@@ -1,9 +1,9 @@
 //! A TAP of either kind: one read or one write per frame, which may be a super-frame on the offload kind.
 //!
 //! What the other kind cannot take is finished here: super-frames are cut and partial checksums computed before they are
-//! written to a plain TAP. A [`Tap`] removes its interface when it is dropped.
+//! written to a plain TAP. A [`Tap`] removes its interface when it is dropped, unless it is persistent.
 
-use crate::sys::tap::{self, OffloadTap};
+use crate::sys::tap::{self, OffloadTap, Present};
 use crate::{TapKind, TapMode};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -45,8 +45,19 @@ pub(crate) struct SendError {
 impl Tap {
     /// Makes the TAP `name` in the network namespace of the calling thread.
     pub(crate) fn open(name: &str, mode: TapMode) -> io::Result<Tap> {
+        Tap::open_or(name, mode, Present::Refuse)
+    }
+
+    /// Takes over the TAP `name` that an ended process has left in the network namespace of the calling thread, or makes it.
+    ///
+    /// Errors: `EBUSY` if a process has it open, `EINVAL` if an interface of that name is no TAP.
+    pub(crate) fn take_over(name: &str, mode: TapMode) -> io::Result<Tap> {
+        Tap::open_or(name, mode, Present::TakeOver)
+    }
+
+    fn open_or(name: &str, mode: TapMode, present: Present) -> io::Result<Tap> {
         if mode != TapMode::Plain {
-            match tap::open_offload(name) {
+            match tap::open_offload(name, present) {
                 Ok(tap) => return Ok(Tap::Offload(tap)),
                 Err(error) if mode == TapMode::Auto && offload_is_unknown(&error) => {}
                 Err(error) => return Err(error),
@@ -57,7 +68,13 @@ impl Tap {
         drop(tap::open_device()?);
         let iface = Iface::without_packet_info(name, Mode::Tap)?;
         iface.set_non_blocking()?;
+        tap::take_no_offloads(&iface)?;
         Ok(Tap::Plain(iface))
+    }
+
+    /// Whether the interface is to stay when this value is dropped, for a process that takes it over.
+    pub(crate) fn set_persistent(&self, persistent: bool) -> io::Result<()> {
+        tap::set_persistent(self.raw_fd(), persistent)
     }
 
     /// Which kind it is.

@@ -11,6 +11,7 @@
 //! | `interfaces` | raw sockets, filters, multicast memberships |
 //! | `claims` | ports of Services at the node's addresses |
 //! | `source_ports` | ports for source NAT |
+//! | `silence` | that the kernel says nothing about them while no process runs |
 //! | `resolver` | next hops, from the kernel's routes and neighbors |
 //! | `announce` | gratuitous ARP, unsolicited neighbor advertisements |
 //! | `relay` | the node's own processes at claimed ports |
@@ -27,5 +28,6 @@ pub(crate) mod link;
 pub(crate) mod next_hops;
 mod relay;
 mod resolver;
+pub(crate) mod silence;
 mod source_ports;
 pub(crate) mod status;

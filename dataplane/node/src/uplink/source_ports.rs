@@ -16,6 +16,7 @@ use super::bpf;
 use crate::sys::limits;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::{Domain, SockAddr, Socket, Type};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -66,6 +67,8 @@ pub(crate) struct SourcePorts {
     is_final: bool,
     /// Ports still to be claimed of those that are wanted.
     wanted: usize,
+    /// How many of the next candidates have to be claimed before anything else: flows have them.
+    first: usize,
 }
 
 /// The ports to try, in order. Pure. `local` is the kernel's own range (`ip_local_port_range`).
@@ -98,13 +101,26 @@ impl SourcePorts {
     /// Nothing held yet.
     pub(crate) fn new(protocol: Protocol, mut candidates: Vec<u16>) -> SourcePorts {
         candidates.reverse();
-        SourcePorts { protocol, candidates, len: 0, holders: Vec::new(), is_final: false, wanted: 0 }
+        SourcePorts { protocol, candidates, len: 0, holders: Vec::new(), is_final: false, wanted: 0, first: 0 }
+    }
+
+    /// Puts `ports` before all others, also those that are not among the candidates.
+    pub(crate) fn want_first(&mut self, ports: BTreeSet<u16>) {
+        self.candidates.retain(|port| !ports.contains(port));
+        self.first = ports.len();
+        self.wanted += ports.len();
+        self.candidates.extend(ports);
+    }
+
+    /// Whether some of the first ones have not been tried yet, and can be.
+    pub(crate) fn lacks_first(&self) -> bool {
+        self.first > 0 && self.is_busy() && !self.is_final
     }
 
     /// Notes that the switch wants more: as many again as there are.
     pub(crate) fn want_more(&mut self) {
-        if self.wanted == 0 {
-            self.wanted = self.len.max(FIRST);
+        if self.wanted == self.first {
+            self.wanted += self.len.max(FIRST);
         }
     }
 
@@ -128,6 +144,7 @@ impl SourcePorts {
         // A large pool is used fast, and each batch costs two switches of threads.
         let batch = BATCH.max(self.len / 4).min(self.wanted).min(self.candidates.len());
         let mut order = self.candidates.split_off(self.candidates.len() - batch);
+        self.first = self.first.saturating_sub(batch);
         let mut held = Vec::new();
         // Twice: where the thread in use has no more room, a fresh one has.
         for _ in 0..2 {

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use switch::{ServiceHits, SourcePool};
 use thread::{KERNEL, Thread, WAKE};
+use wire::Protocol;
 
 /// Requests that may wait. Beyond it a shard's question is dropped; the shard asks again.
 const REQUESTS_MAX: usize = 4_096;
@@ -40,8 +41,9 @@ pub(crate) enum Request {
     LetGo,
     /// Announce exactly these addresses.
     Announce(BTreeSet<IpAddr>),
-    /// The shard serves the uplink and its tables know it: grant source ports from now on; answers when there are some.
-    Begin(Sender<()>),
+    /// The shard serves the uplink and its tables know it: grant source ports from now on, these first, because flows have them;
+    /// answers when there are some more.
+    Begin(Vec<(Protocol, u16)>, Sender<()>),
     /// Tell the state.
     Status(Sender<UplinkStatus>),
     /// Tell the shard where packets for this address go.
@@ -99,10 +101,10 @@ impl Keeper {
         Ok(Started { keeper: Keeper { requests, waker, thread: Some(thread) }, uplink, survey })
     }
 
-    /// Grants source ports from now on; the switch forgets grants that come before its tables know the uplink. When it returns
-    /// there are some.
-    pub(crate) fn begin(&self) {
-        self.ask(Request::Begin);
+    /// Grants source ports from now on, those `in_use` first; the switch forgets grants that come before its tables know the
+    /// uplink. When it returns there are all those and some more.
+    pub(crate) fn begin(&self, in_use: Vec<(Protocol, u16)>) {
+        self.ask(|reply| Request::Begin(in_use, reply));
     }
 
     /// Claims what `tables` serve here, before they are in force. Empty if the thread has ended.

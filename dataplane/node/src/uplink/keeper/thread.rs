@@ -12,6 +12,7 @@ use crate::uplink::interfaces::{self, Interfaces, Survey};
 use crate::uplink::link::Interface;
 use crate::uplink::relay::{Chooser, Connections, Refusals, Sessions};
 use crate::uplink::resolver::Resolver;
+use crate::uplink::silence::{self, Silence};
 use crate::uplink::source_ports::{self, SourcePorts};
 use crate::uplink::status::{ClaimFailure, UplinkState, UplinkStatus};
 use crate::{DataplaneConfig, sys};
@@ -88,6 +89,8 @@ pub(super) struct Thread {
     /// TCP, UDP.
     source_ports: [SourcePorts; 2],
     source_ranges: [Vec<RangeInclusive<u16>>; 2],
+    /// If another process goes on with what this one holds.
+    silence: Option<Silence>,
     chooser: Chooser,
     connections: Connections,
     sessions: Sessions,
@@ -105,11 +108,17 @@ impl Thread {
         shard: ShardLine,
         poll: Poll,
         inbox: Receiver<Request>,
-        netlink: Netlink,
+        mut netlink: Netlink,
         kernel_events: KernelEvents,
         survey: Survey,
     ) -> Thread {
-        let candidates = source_ports::candidates(config.snat_ports.clone(), source_ports::local_range());
+        let local = source_ports::local_range();
+        let candidates = source_ports::candidates(config.snat_ports.clone(), local.clone());
+        let silence = config.state_dir.is_some().then(|| Silence::new(&mut netlink, local));
+        if silence.is_none() {
+            // What a process with a state folder has left. A kernel without such rules has none of them.
+            let _ = silence::remove_all(&mut netlink);
+        }
         // Where it is refused, claims and relayed connections have fewer; each failure is reported where it happens.
         let _ = sys::limits::raise_descriptors_max(DESCRIPTORS);
         Thread {
@@ -133,6 +142,7 @@ impl Thread {
             sctp: Vec::new(),
             source_ports: [Protocol::TCP, Protocol::UDP].map(|protocol| SourcePorts::new(protocol, candidates.clone())),
             source_ranges: Default::default(),
+            silence,
             chooser: Chooser::new(config.seed),
             connections: Connections::new(CONNECTION_BASE),
             sessions: Sessions::new(SESSION_BASE),
@@ -200,16 +210,16 @@ impl Thread {
                 Request::Hold(tables, reply) => {
                     let _ = reply.send(self.hold(tables));
                 }
-                Request::LetGo => self.let_go(),
+                Request::LetGo => {
+                    self.let_go();
+                    self.end_silence();
+                }
                 Request::Announce(addresses) => {
                     self.announcer.set(Instant::now(), addresses);
                     self.set_filter();
                 }
-                Request::Begin(reply) => {
-                    self.grant_sctp();
-                    self.let_source_ports_grow();
-                    self.source_ports.iter_mut().for_each(SourcePorts::want_more);
-                    self.claim_source_ports();
+                Request::Begin(in_use, reply) => {
+                    self.begin(&in_use);
                     let _ = reply.send(());
                 }
                 Request::Status(reply) => {
@@ -226,6 +236,20 @@ impl Thread {
                 }
                 Request::Stop => self.stopping = true,
             }
+        }
+    }
+
+    fn begin(&mut self, in_use: &[(Protocol, u16)]) {
+        self.grant_sctp();
+        self.let_source_ports_grow();
+        for (source_ports, protocol) in self.source_ports.iter_mut().zip([Protocol::TCP, Protocol::UDP]) {
+            let in_use = in_use.iter().filter(|(of, _)| *of == protocol).map(|(_, port)| *port);
+            source_ports.want_first(in_use.collect());
+            source_ports.want_more();
+        }
+        self.claim_source_ports();
+        while self.source_ports.iter().any(SourcePorts::lacks_first) {
+            self.claim_source_ports();
         }
     }
 
@@ -370,6 +394,15 @@ impl Thread {
     fn set_filter(&mut self) {
         // The kernel refuses it only for want of memory, and then the filter before it stays.
         let _ = self.update_filter();
+        if let Some(silence) = &mut self.silence {
+            silence.add(&mut self.netlink, self.claims.keys(), &self.source_ranges[0]);
+        }
+    }
+
+    fn end_silence(&mut self) {
+        if let Some(silence) = &mut self.silence {
+            silence.remove_others(&mut self.netlink, self.claims.keys(), &self.source_ranges[0]);
+        }
     }
 
     fn update_filter(&mut self) -> io::Result<()> {
