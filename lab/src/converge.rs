@@ -8,7 +8,7 @@ use crate::cluster::{Snapshot, node_addresses, node_name};
 use crate::crew;
 use crate::error::{LabError, Result};
 use crate::namespaces::netns;
-use crate::nodes;
+use crate::nodes::{self, Ending};
 use crate::pods::{PodSpec, files, pods_dir, sandbox};
 use crate::process::LabProcess;
 use crate::settings::Settings;
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Nodes with this annotation `true` are somebody else's: they are in the cluster, and the lab runs nothing for them.
 pub const UNMANAGED_ANNOTATION: &str = "lab.podplane.io/unmanaged";
@@ -62,6 +62,14 @@ pub(crate) fn converge(run_dir: &Path, digest: &str, say: &(dyn Fn(&str) + Sync)
     }
     start_missing_pods(run_dir, &wanted, &settings, say)?;
     managed.iter().try_for_each(|node| wait_in_force(run_dir, node_name(node), digest))
+}
+
+/// Ends the process of `node`, starts it again, and waits until it is ready; gives the time that this took.
+pub(crate) fn restart(run_dir: &Path, node: &str, ending: Ending) -> Result<Duration> {
+    let began = Instant::now();
+    nodes::restart(run_dir, node, ending)?;
+    wait_ready(run_dir, node)?;
+    Ok(began.elapsed())
 }
 
 /// Whether the lab runs the node itself.
@@ -145,7 +153,7 @@ fn start_missing_pods(
     settings: &Settings,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<()> {
-    // A node process that was started again has lost its ports: the pods behind them get new ones.
+    // A node process that was started again without what it had left has no ports: the pods behind them get new ones.
     let mut attached: BTreeSet<String> = BTreeSet::new();
     for node in wanted.iter().map(|pod| pod.node.as_str()).collect::<BTreeSet<_>>() {
         let ports = Client::new(nodes::socket(run_dir, node))

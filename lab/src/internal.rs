@@ -5,6 +5,7 @@ use crate::bench;
 use crate::cluster::Snapshot;
 use crate::error::{LabError, Result};
 use crate::namespaces::{anchor, enter};
+use crate::nodes::Ending;
 use crate::pods::sandbox;
 use crate::underlay::hub;
 use crate::{converge, matrix, nodes, probe, status, traffic, world};
@@ -29,6 +30,10 @@ pub fn run(args: &[String]) -> Result<i32> {
         ("pod", rest) => sandbox::run_supervisor(rest),
         ("pod-main", rest) => sandbox::run_main(rest),
         ("converge", [run_dir, digest]) => run_converge(Path::new(run_dir), digest),
+        ("restart", [run_dir, node, ending]) => {
+            let ending = if ending == "kill" { Ending::Killed } else { Ending::Terminated };
+            answer(&converge::restart(Path::new(run_dir), node, ending)?.as_millis())
+        }
         ("inspect", [run_dir]) => {
             let run_dir = Path::new(run_dir);
             answer(&status::inspect(run_dir, &Snapshot::read(run_dir)?)?)

@@ -8,6 +8,7 @@ use crate::error::{LabError, Result};
 use crate::matrix::{self, Attempt, Cell, Matrix};
 use crate::names::{self, Meaning};
 use crate::namespaces::{anchor, enter};
+pub use crate::nodes::Ending;
 use crate::place::Place;
 use crate::probe::{self, Host, Outcome, ProbeProtocol, Report, Request};
 use crate::record::{LabLock, LabPaths, Record};
@@ -24,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use wire::Protocol;
 
 pub use crate::cluster::Manifest;
@@ -184,6 +186,17 @@ impl Lab {
             Ok(status) => Err(LabError::Failed(format!("the lab's set-up ended: {status}"))),
             Err(e) => Err(LabError::io("converge", e)),
         }
+    }
+
+    /// Ends the process of `node`, which may be written as a PLACE, and starts it again; returns when it is ready, with the time
+    /// that this took. Its pods go on running.
+    pub fn restart(&self, node: &str, ending: Ending) -> Result<Duration> {
+        let name = node.strip_prefix("node:").unwrap_or(node);
+        let _lock = self.paths.lock()?;
+        self.find(&format!("node:{name}"), &self.snapshot()?)?;
+        let run_dir = self.run_dir().display().to_string();
+        let ending = if ending == Ending::Killed { "kill" } else { "terminate" };
+        self.ask(&enter::Room::Lab, &["restart", &run_dir, name, ending], None).map(Duration::from_millis)
     }
 
     /// Nodes and pods with their state.

@@ -46,5 +46,5 @@ mod world;
 
 pub use cluster::publish;
 pub use converge::UNMANAGED_ANNOTATION;
-pub use lab::{Changed, Lab, Manifest, NODES_MAX, NodeOptions, TapMode, UpOptions};
+pub use lab::{Changed, Ending, Lab, Manifest, NODES_MAX, NodeOptions, TapMode, UpOptions};
 pub use pods::COMMAND_ANNOTATION;

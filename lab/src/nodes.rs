@@ -131,6 +131,26 @@ pub(crate) fn stop(run_dir: &Path, node: &str) -> Result<()> {
     Ok(())
 }
 
+/// How a node's process is ended before it is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By SIGTERM.
+    Terminated,
+    /// By SIGKILL: it cannot do anything any more.
+    Killed,
+}
+
+/// Ends the node's process and starts it again on what it has left. Its pods and their interfaces are not touched.
+pub(crate) fn restart(run_dir: &Path, node: &str, ending: Ending) -> Result<()> {
+    if let Some(process) = LabProcess::running(&pid_file(run_dir, node)) {
+        match ending {
+            Ending::Terminated => process.stop(STOP_DEADLINE)?,
+            Ending::Killed => process.kill()?,
+        }
+    }
+    start(run_dir, node, &[])
+}
+
 /// Names of the nodes that have a namespace.
 pub(crate) fn existing(run_dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(run_dir.join(NETNS_DIR)) else { return Vec::new() };

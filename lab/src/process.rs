@@ -15,6 +15,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+/// How long the kernel may take to end a process.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Who a process of the lab is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LabProcess {
@@ -53,7 +56,16 @@ impl LabProcess {
 
     /// Ends it: SIGTERM, and SIGKILL after `patience`.
     pub(crate) fn stop(&self, patience: Duration) -> Result<()> {
-        for (signal, patience) in [(Signal::SIGTERM, patience), (Signal::SIGKILL, Duration::from_secs(5))] {
+        self.end_by(&[(Signal::SIGTERM, patience), (Signal::SIGKILL, KILL_DEADLINE)])
+    }
+
+    /// Ends it without a chance to do anything.
+    pub(crate) fn kill(&self) -> Result<()> {
+        self.end_by(&[(Signal::SIGKILL, KILL_DEADLINE)])
+    }
+
+    fn end_by(&self, signals: &[(Signal, Duration)]) -> Result<()> {
+        for &(signal, patience) in signals {
             match kill(Pid::from_raw(self.pid), signal) {
                 Err(Errno::ESRCH) => return Ok(()),
                 Err(e) => return Err(LabError::io(format_args!("process {}", self.pid), e)),

@@ -12,7 +12,7 @@ use lab::error::LabError;
 use lab::probe::{Outcome, ProbeProtocol, split_target};
 use lab::server::ListenPort;
 use lab::underlay::UnderlayKind;
-use lab::{Changed, Lab, Manifest, NodeOptions, UpOptions};
+use lab::{Changed, Ending, Lab, Manifest, NodeOptions, UpOptions};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Write};
@@ -49,6 +49,8 @@ pub(crate) enum LabCommand {
     Capture(CaptureArgs),
     /// Print the log of a node or a pod
     Logs(LogsArgs),
+    /// End a node's process and start it again; its pods and their connections go on
+    Restart(RestartArgs),
     /// End a lab and remove everything of it
     #[command(after_help = "Examples:
   podplane lab down
@@ -236,6 +238,24 @@ pub(crate) struct LogsArgs {
     what: String,
 }
 
+/// Arguments of `podplane lab restart`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab restart node1                       as an upgrade does it
+  podplane lab restart node1 --kill                as a crash does it
+
+Returns when the node is ready again. What outlives a node's process is in its state folder (podplane node --state-dir).")]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// A node
+    #[arg(value_name = "NODE")]
+    node: String,
+    /// End it by SIGKILL instead of SIGTERM
+    #[arg(long)]
+    kill: bool,
+}
+
 /// Runs a lab command.
 pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Failure> {
     // What runs inside of a lab handles its signals itself.
@@ -276,6 +296,13 @@ pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Fail
         }
         LabCommand::Capture(args) => capture(args),
         LabCommand::Logs(args) => logs(args, context),
+        LabCommand::Restart(args) => {
+            let ending = if args.kill { Ending::Killed } else { Ending::Terminated };
+            let took = open(&args.name)?.restart(&args.node, ending).map_err(failure)?;
+            let value = json!({ "node": args.node, "took_ms": took.as_millis() as u64 });
+            context.show(&value, |_| format!("{} is ready again after {} ms\n", args.node, took.as_millis()))?;
+            Ok(Answer::Yes)
+        }
         LabCommand::Down(name) => {
             Lab::down(&name.name).map_err(failure)?;
             context.show(&json!({ "name": name.name, "state": "down" }), |_| format!("lab {} is down\n", name.name))?;
