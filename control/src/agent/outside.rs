@@ -101,7 +101,7 @@ impl Agent {
         }
     }
 
-    /// Ends everything, and tells the other nodes to take over at once.
+    /// Ends everything, and tells the other nodes to take over at once, unless another process may follow.
     pub(super) fn close_to_outside(&self) {
         let mut outside = self.outside();
         outside.announcer = None;
@@ -146,6 +146,7 @@ impl Agent {
                 addresses: dataplane.config().underlay.clone(),
                 port: self.config.heartbeat_port,
                 vni: self.config.vni,
+                is_succeeded: self.config.state_dir.is_some(),
             };
             match Announcer::start(config, dataplane.clone()) {
                 Ok(announcer) => outside.announcer = Some(announcer),

@@ -63,9 +63,11 @@ pub(crate) struct AnnouncerConfig {
     pub(crate) port: u16,
     /// VNI of the overlay.
     pub(crate) vni: Vni,
+    /// Whether another process goes on when this one ends: others are told nothing, and take over if it is silent for too long.
+    pub(crate) is_succeeded: bool,
 }
 
-/// A running announcer. Stops, and tells the other nodes so, when it is dropped.
+/// A running announcer. Stops, and tells the other nodes so unless it is succeeded, when it is dropped.
 pub(crate) struct Announcer {
     shared: Arc<Shared>,
     wake: UnixStream,
@@ -228,6 +230,9 @@ impl Beats {
             }
             self.elect(now);
             self.wait();
+        }
+        if self.config.is_succeeded {
+            return;
         }
         // No longer answering comes before others begin to.
         let _ = self.won.send(BTreeSet::new());

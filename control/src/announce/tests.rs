@@ -38,8 +38,13 @@ fn start(number: u8, count: u8, port: u16) -> Node {
     let (wake, woken) = UnixStream::pair().unwrap();
     woken.set_nonblocking(true).unwrap();
     let (won, wins) = channel();
-    let config =
-        AnnouncerConfig { node_name: name(number), addresses: vec![address(number)], port, vni: Vni::new(1).unwrap() };
+    let config = AnnouncerConfig {
+        node_name: name(number),
+        addresses: vec![address(number)],
+        port,
+        vni: Vni::new(1).unwrap(),
+        is_succeeded: false,
+    };
     let beats = Beats::new(config, shared.clone(), woken, won);
     let thread = std::thread::spawn(move || beats.run());
     Node { shared, wake, wins, won: BTreeSet::new(), thread: Some(thread) }
