@@ -11,6 +11,7 @@
 //! - [`resolv_conf`] says what a pod's resolver is told.
 //! - [`sandboxes`] is what outlives the process about attached pods: the leases of their addresses.
 //! - [`agent`] is the node process: source, compiler, dataplane and API put together.
+//! - [`cleanup`] takes away what a node process leaves for the next one.
 //! - [`api`] is how others talk to it: HTTP and JSON over a unix socket.
 
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@
 pub mod agent;
 pub mod announce;
 pub mod api;
+pub mod cleanup;
 pub mod controller;
 pub mod directory;
 mod hash;

@@ -3,6 +3,7 @@
 mod agent;
 mod bench;
 mod check;
+mod cleanup;
 mod cni;
 mod completions;
 mod dns;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     /// Put the CNI plugin where container runtimes look for it, or take it away
     #[command(subcommand)]
     Cni(cni::CniCommand),
+    /// Take away what a node process has left for the next one
+    Cleanup(cleanup::CleanupArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -65,6 +68,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Answer, Failure
         Command::Agent(args) => agent::run(args, context),
         Command::Query(command) => node::query(command, context),
         Command::Cni(command) => cni::run(command, context),
+        Command::Cleanup(args) => cleanup::run(&args, context),
         Command::Completions(args) => completions::run(args),
     }
 }
