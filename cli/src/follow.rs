@@ -1,39 +1,30 @@
-//! The loop of commands that run by themselves on `-f PATH...`: what changes there takes effect, what is wrong is told as it
+//! The loop of commands that run by themselves on a source: what changes there takes effect, what is wrong is told as it
 //! comes and goes, and a signal ends it.
 
 use crate::output::{self, Failure};
 use control::Stop;
-use control::controller::LabNetwork;
-use control::manifests::{Manifests, ManifestsError, Update};
+use control::following::Following;
+use control::manifests::Update;
 use control::source::Wake;
-use policy::compile::CompileOptions;
 use policy::objects::{Problem, Severity};
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 /// A source that is followed, and what ends that.
 pub(crate) struct Follow {
-    source: Manifests,
+    source: Following,
     stop: Stop,
     /// The problems that were told and have not gone.
     told: BTreeSet<String>,
 }
 
 impl Follow {
-    /// Opens `paths`. To be called before there are threads: SIGTERM and SIGINT are blocked for all that come later.
-    pub(crate) fn open(paths: &[PathBuf]) -> Result<Follow, Failure> {
-        let source = Manifests::open(paths, LabNetwork::default(), CompileOptions::default());
-        let source = source.map_err(|error| match error {
-            ManifestsError::BadPath(text) => Failure::BadInput(text),
-            ManifestsError::Watching(_) => Failure::Failed(error.to_string()),
-        })?;
-        // Not before: a signal ends whoever still waits for standard input.
-        let stop = Stop::on_signals().map_err(|error| Failure::Failed(format!("receiving signals: {error}")))?;
-        Ok(Follow { source, stop, told: BTreeSet::new() })
+    /// Follows `source` until `stop`.
+    pub(crate) fn new((source, stop): (Following, Stop)) -> Follow {
+        Follow { source, stop, told: BTreeSet::new() }
     }
 
-    /// What the paths hold when it begins.
+    /// What the source holds when it begins.
     pub(crate) fn first(&mut self) -> Update {
         let update = self.source.refresh().expect("the first look always gives an update");
         self.tell(&update.problems);
@@ -46,7 +37,7 @@ impl Follow {
             match self.source.wait(self.stop.as_fd()) {
                 Ok(Wake::Stop) => return Ok(()),
                 Ok(Wake::Look) => {}
-                Err(error) => return Err(Failure::Failed(format!("watching files: {error}"))),
+                Err(error) => return Err(Failure::Failed(format!("following the source: {error}"))),
             }
             if let Some(update) = self.source.refresh() {
                 self.tell(&update.problems);

@@ -12,6 +12,7 @@ mod intent;
 mod junit;
 mod manifests;
 mod output;
+mod source_args;
 
 use clap::Parser;
 use commands::Command;

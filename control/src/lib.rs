@@ -4,6 +4,7 @@
 //! - [`directory`] is a watched folder of Kubernetes YAML.
 //! - [`kubernetes`] is the API server of a real cluster.
 //! - [`manifests`] is the source of commands that run by themselves: files and folders as a person wrote them, watched.
+//! - [`following`] is either of the two for such commands: manifests, or an API server.
 //! - [`controller`] plays the Kubernetes controllers for objects that a person wrote, as a pure function.
 //! - [`ipam`] hands out addresses of ranges to pods and Services, [`pools`] those that Services have for the outside.
 //! - [`announce`] decides which node answers for a LoadBalancer address, and hears which nodes live.
@@ -22,6 +23,7 @@ pub mod api;
 pub mod cleanup;
 pub mod controller;
 pub mod directory;
+pub mod following;
 mod hash;
 mod health;
 mod holder;

@@ -1,9 +1,10 @@
 //! `podplane dns`: the cluster DNS as a server of its own.
 
 use crate::follow::Follow;
-use crate::manifests::ManifestArgs;
 use crate::output::{self, Answer, Context, Failure, OutputFormat};
+use crate::source_args::SourceArgs;
 use clap::{Args, ValueEnum};
+use control::kubernetes::DNS_KINDS;
 use gateway::HealthServer;
 use gateway::dns::forward::{DNS_PORT, ForwardConfig, Forwarder, StubDomain, Upstreams};
 use gateway::dns::server::{Listener, Server};
@@ -26,6 +27,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
   dig @127.0.0.1 -p 5353 web.shop.svc.cluster.local
   podplane dns -f /etc/podplane/cluster --listen 10.0.0.2:53 --listen [fd00::2]:53 --upstream 9.9.9.9 --upstream 1.1.1.1
   podplane dns -f all.yaml --listen 127.0.0.1:5353 --stub-domain corp.example=192.0.2.53 --pods verified
+  podplane dns --kubeconfig ~/.kube/config --listen 127.0.0.1:5353       the names of a running cluster
 
 Prints one line when it serves. A PATH that changes takes effect within a second; a file that breaks, or a PATH that vanishes,
 leaves in force what it last held. While nothing was read, names of the cluster are answered SERVFAIL. Names outside the cluster
@@ -34,7 +36,7 @@ are asked of the upstreams in their order, and remembered; without any they are 
 Exit codes: 0 it was told to stop, 1 it could not start or broke, 2 a PATH or an address cannot be used.")]
 pub(crate) struct DnsArgs {
     #[command(flatten)]
-    manifests: ManifestArgs,
+    source: SourceArgs,
     /// Address to answer at, over UDP and TCP; may be repeated. Port 0 takes one that is free
     #[arg(long, value_name = "ADDR:PORT", required = true)]
     listen: Vec<SocketAddr>,
@@ -121,7 +123,7 @@ impl Ready {
 
 /// Serves until the process is told to end.
 pub(crate) fn run(args: DnsArgs, context: &Context) -> Result<Answer, Failure> {
-    let mut follow = Follow::open(&args.manifests.paths)?;
+    let mut follow = Follow::new(args.source.open(DNS_KINDS, Vec::new())?);
     let listeners = args.listen.iter().map(|address| Listener::bind(*address)).collect::<Result<Vec<_>, _>>();
     let listeners = listeners.map_err(|error| Failure::BadInput(format!("--listen {error}")))?;
     let own: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();

@@ -15,13 +15,12 @@ pub(super) struct Backoff {
     first: Duration,
     max: Duration,
     failures: u32,
-    random: RandomState,
 }
 
 impl Backoff {
     /// Waits from `first` to `max`.
     pub(super) fn new(first: Duration, max: Duration) -> Backoff {
-        Backoff { first, max, failures: 0, random: RandomState::new() }
+        Backoff { first, max, failures: 0 }
     }
 
     /// What was tried works.
@@ -33,12 +32,17 @@ impl Backoff {
     pub(super) fn next(&mut self, named: Option<Duration>) -> Duration {
         let doubled = self.first.saturating_mul(1 << self.failures.min(20)).min(self.max);
         self.failures = self.failures.saturating_add(1);
-        // Between half of it and all of it.
-        let half = doubled / 2;
-        let spread = self.random.hash_one(self.failures) % (half.as_micros() as u64 + 1);
-        let wait = half + Duration::from_micros(spread);
+        let wait = spread(doubled);
         named.map_or(wait, |named| wait.max(named.min(NAMED_MAX)))
     }
+}
+
+/// A random time between half of `time` and all of it.
+pub(super) fn spread(time: Duration) -> Duration {
+    let half = time / 2;
+    // The standard library seeds its hashers from the system's randomness.
+    let random = RandomState::new().hash_one(()) % (half.as_micros() as u64 + 1);
+    half + Duration::from_micros(random)
 }
 
 #[cfg(test)]

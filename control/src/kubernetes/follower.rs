@@ -41,6 +41,7 @@ impl Follower {
                 None => {}
             }
         }
+        self.shared.know_needs();
     }
 
     fn spawn(&self, resource: Resource, scope: Scope) -> JoinHandle<()> {

@@ -59,7 +59,7 @@ pub struct Timing {
     pub patience: Duration,
     /// How long nothing may be heard of a watch before it is begun again. Servers send a bookmark about every minute.
     pub silence: Duration,
-    /// How long the server is asked to keep a watch.
+    /// How long the server is asked to keep a watch, at most.
     pub watch: Duration,
     /// A watch that has lived for so long shows that the server is well.
     pub healthy: Duration,
@@ -80,7 +80,7 @@ impl Default for Timing {
         Timing {
             patience: Duration::from_secs(30),
             silence: Duration::from_secs(100),
-            watch: Duration::from_secs(290),
+            watch: Duration::from_secs(600),
             healthy: Duration::from_secs(10),
             backoff_first: Duration::from_millis(100),
             backoff_max: Duration::from_secs(30),

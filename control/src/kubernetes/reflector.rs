@@ -16,7 +16,7 @@
 //! has brought something and nothing that makes no sense.
 
 use super::answer::{Event, read_event, read_page, version_of};
-use super::backoff::Backoff;
+use super::backoff::{Backoff, spread};
 use super::lines::LINE_BYTES_MAX;
 use super::progress::{Slot, State};
 use super::request::{Cause, Failure, Link, Stream};
@@ -95,9 +95,7 @@ impl Reflector {
                 Ok(None) => {
                     self.shared.set_absent(&self.slot);
                     self.backoff.reset();
-                    // As spread as after a failure: a server that comes back has all nodes asking.
-                    let wait = Backoff::new(self.timing.find, self.timing.find).next(None);
-                    tokio::time::sleep(wait).await;
+                    tokio::time::sleep(spread(self.timing.find)).await;
                 }
                 Err(failure) => self.fail(failure).await,
             }
@@ -212,7 +210,8 @@ impl Reflector {
 
     /// One watch, from beginning to end; `at` follows it.
     async fn watch_once(&self, version: &str, at: &mut String) -> Ended {
-        let seconds = self.timing.watch.as_secs();
+        // Nodes that were started together need not come back together.
+        let seconds = spread(self.timing.watch).as_secs();
         let query =
             format!("watch=1&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={}", percent(at));
         let uri = self.slot.1.uri(&self.resource, version, &query);

@@ -118,8 +118,17 @@ impl Link {
         }
     }
 
-    /// Sends a GET and waits for the head of a good answer.
+    /// Sends a GET and waits for the head of a good answer. After a failure that certificates or tokens may be the reason of, they
+    /// are read again: a server that does not accept a certificate just ends the connection.
     async fn send(&self, uri: &str) -> Result<Response<Body>, Failure> {
+        let answer = self.send_once(uri).await;
+        if let Err(Failure { cause: Cause::Unauthorized | Cause::Unreachable, .. }) = &answer {
+            self.renew().await;
+        }
+        answer
+    }
+
+    async fn send_once(&self, uri: &str) -> Result<Response<Body>, Failure> {
         let Connection { mut client, .. } = self.connection();
         if client.valid_until().is_some_and(|until| until <= jiff::Timestamp::now()) {
             self.renew().await;
@@ -142,11 +151,7 @@ impl Link {
         if answer.status() == StatusCode::OK {
             return Ok(answer);
         }
-        let failure = self.failure(answer).await;
-        if failure.cause == Cause::Unauthorized {
-            self.renew().await;
-        }
-        Err(failure)
+        Err(self.failure(answer).await)
     }
 
     async fn failure(&self, answer: Response<Body>) -> Failure {

@@ -55,6 +55,8 @@ struct Inner {
     server: String,
     store: Store,
     progress: BTreeMap<Slot, Progress>,
+    /// Whether all resources that are needed are among them.
+    knows_needs: bool,
     references: References,
     phase: Phase,
     cached: Option<Cached>,
@@ -85,6 +87,7 @@ impl Shared {
             server: server.to_owned(),
             store: Store::new(is_cached),
             progress: BTreeMap::new(),
+            knows_needs: false,
             references,
             phase: Phase::Listing,
             cached: None,
@@ -206,6 +209,11 @@ impl Shared {
     /// A resource will be followed.
     pub(super) fn add(&self, slot: Slot, resource: Resource) {
         self.change(|inner| inner.progress.insert(slot, Progress::new(resource)));
+    }
+
+    /// All resources that are needed were added.
+    pub(super) fn know_needs(&self) {
+        self.change(|inner| inner.knows_needs = true);
     }
 
     /// A single object is followed no longer, and not used.
@@ -379,7 +387,8 @@ impl Inner {
 
     /// Whether everything that is needed was listed by now.
     fn settle(&mut self) {
-        if self.phase == Phase::Synced || !self.progress.values().all(|progress| progress.is_settled) {
+        let is_listed = || self.progress.values().all(|progress| progress.is_settled);
+        if self.phase == Phase::Synced || !self.knows_needs || !is_listed() {
             return;
         }
         let follows_secrets = self.progress.keys().any(|(kind, _)| *kind == Kind::Ingress);

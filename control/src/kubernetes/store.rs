@@ -279,3 +279,6 @@ fn note_refusal(problems: &mut [Problem], was_defined: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,12 @@
 //! The flags of `podplane ingress`, and what they mean for the proxy and for the compiler of routes.
 
 use crate::commands::service_flags;
-use crate::manifests::ManifestArgs;
+use crate::output::Failure;
+use crate::source_args::SourceArgs;
 use clap::Args;
+use control::Stop;
+use control::following::Following;
+use control::kubernetes::PROXY_KINDS;
 use gateway::http::{AccessLog, Config, HttpServer, ServerConfig};
 use ipnet::IpNet;
 use policy::routes::RouteOptions;
@@ -16,6 +20,7 @@ use std::time::Duration;
   podplane ingress -f cluster.yaml --http 127.0.0.1:8080 --https 127.0.0.1:8443 --access-log
   curl --resolve shop.example:8443:127.0.0.1 https://shop.example:8443/
   podplane ingress -f manifests/ --http [::]:80 --https [::]:443 --proxy-protocol --trusted-proxies 10.0.0.0/8
+  podplane ingress --in-cluster --http [::]:80 --https [::]:443           the objects of the cluster that it runs in
 
 Served are the Ingresses of IngressClasses whose spec.controller is that of --controller (and those without a class, if one of
 these is the default class), and the HTTPRoutes of Gateways whose class is that of --gateway-controller. What manifests leave
@@ -28,7 +33,7 @@ one). SIGTERM ends it: no new connections, requests under way are answered, WebS
 Exit codes: 0 it was told to end, 1 something failed, 2 a path cannot be read or an address cannot be listened on.")]
 pub(crate) struct IngressArgs {
     #[command(flatten)]
-    pub(super) manifests: ManifestArgs,
+    source: SourceArgs,
     /// Where to serve HTTP; a Gateway listener of this port shares it, those of other ports have the same address
     #[arg(long, value_name = "ADDR:PORT")]
     http: SocketAddr,
@@ -82,6 +87,11 @@ pub(crate) struct IngressArgs {
 }
 
 impl IngressArgs {
+    /// Where the objects come from, and what ends the proxy.
+    pub(super) fn open(&self) -> Result<(Following, Stop), Failure> {
+        self.source.open(PROXY_KINDS, self.default_certificate.iter().cloned().collect())
+    }
+
     /// For the proxy.
     pub(super) fn server_config(&self) -> ServerConfig {
         let defaults = ServerConfig::new(self.http, self.https);

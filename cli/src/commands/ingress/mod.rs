@@ -1,20 +1,17 @@
-//! `podplane ingress`: the Ingress and Gateway proxy on manifests.
+//! `podplane ingress`: the Ingress and Gateway proxy on manifests, or on a cluster's API server.
 //!
-//! The main thread follows the files and signals, and hands routes over; the proxy's threads serve. A path that changes takes
+//! The main thread follows the source and signals, and hands routes over; the proxy's threads serve. A path that changes takes
 //! effect without anything being restarted: connections, and WebSockets among them, go on.
 
 mod flags;
 mod report;
 
 use crate::output::{self, Answer, Context, Failure, OutputFormat};
-use control::Stop;
-use control::controller::LabNetwork;
-use control::manifests::{Manifests, ManifestsError};
+use control::following::Following;
 use control::source::Wake;
 pub(crate) use flags::IngressArgs;
 use gateway::HealthServer;
 use gateway::http::{HttpServer, StartError};
-use policy::compile::CompileOptions;
 use policy::objects::Kind;
 use policy::routes::{Compiled, RouteOptions, Routes, compile_checked};
 use report::Report;
@@ -52,21 +49,15 @@ impl Ready {
 /// Serves until it is told to stop.
 pub(crate) fn run(args: IngressArgs, context: &Context) -> Result<Answer, Failure> {
     let failed = |what: &str, error: std::io::Error| Failure::Failed(format!("{what}: {error}"));
-    let source = Manifests::open(&args.manifests.paths, LabNetwork::default(), CompileOptions::default());
-    let mut manifests = source.map_err(|error| match error {
-        ManifestsError::BadPath(text) => Failure::BadInput(text),
-        ManifestsError::Watching(_) => Failure::Failed(error.to_string()),
-    })?;
-    // Not before: a signal ends whoever still waits for standard input.
-    let stop = Stop::on_signals().map_err(|error| failed("receiving signals", error))?;
+    let (mut source, stop) = args.open()?;
     let server = HttpServer::start(args.server_config()).map_err(|error| start_failure(&error))?;
     let health = args.healthz_listen.map(|address| server.serve_health(address)).transpose();
     let health = health.map_err(|error| start_failure(&error))?;
     let options = args.route_options(&server);
     let mut proxy = RunningProxy { server, health, options, report: Report::default(), is_ready: false };
     loop {
-        proxy.look(&mut manifests, context)?;
-        match manifests.wait(stop.as_fd()).map_err(|error| failed("watching files", error))? {
+        proxy.look(&mut source, context)?;
+        match source.wait(stop.as_fd()).map_err(|error| failed("following the source", error))? {
             Wake::Look => {}
             Wake::Stop => break,
         }
@@ -85,9 +76,9 @@ struct RunningProxy {
 }
 
 impl RunningProxy {
-    /// Puts in force what the files say, if that has changed.
-    fn look(&mut self, manifests: &mut Manifests, context: &Context) -> Result<(), Failure> {
-        let Some(update) = manifests.refresh() else {
+    /// Puts in force what the source says, if that has changed.
+    fn look(&mut self, source: &mut Following, context: &Context) -> Result<(), Failure> {
+        let Some(update) = source.refresh() else {
             self.server.retry();
             self.report.of_server(self.server.problems());
             return Ok(());
@@ -99,7 +90,7 @@ impl RunningProxy {
             return Ok(());
         }
         let check = |certificate: &_| self.server.check_certificate(certificate);
-        let Compiled { routes, problems, .. } = compile_checked(manifests.cluster(), &self.options, &check);
+        let Compiled { routes, problems, .. } = compile_checked(source.cluster(), &self.options, &check);
         let ready = Ready {
             http: self.server.http_address(),
             https: self.server.https_address(),

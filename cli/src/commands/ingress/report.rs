@@ -31,7 +31,7 @@ impl Report {
     /// That nothing was read so far.
     pub(super) fn waiting(&mut self) {
         if !std::mem::replace(&mut self.has_waited, true) {
-            output::progress("no manifest could be read so far: clients wait until one can");
+            output::progress("nothing could be read so far: clients wait until something can");
         }
     }
 }

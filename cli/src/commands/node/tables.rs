@@ -1,6 +1,6 @@
 //! What a node answers, as text for people: aligned columns, the largest first where that helps.
 
-use control::api::{Endpoint, Flow, Port, Status, UplinkStatus};
+use control::api::{Endpoint, Flow, Kubernetes, Port, Status, UplinkStatus};
 
 /// `podplane status`.
 pub(super) fn status(status: &Status) -> String {
@@ -23,6 +23,7 @@ pub(super) fn status(status: &Status) -> String {
             ),
         ),
     ];
+    rows.extend(status.source.kubernetes.iter().flat_map(api_server));
     if config.epoch > 0 {
         let took = format!("{}.{} ms", config.took_us / 1000, config.took_us % 1000 / 100);
         rows.push(row("in force", format!("epoch {}, for {}, took {took}", config.epoch, duration(config.age_ms))));
@@ -98,6 +99,29 @@ pub(super) fn status(status: &Status) -> String {
         text.push_str(&format!("{}: {}: {}\n", problem.severity, place.join(": "), problem.message));
     }
     text
+}
+
+/// How the API server is, and what of it cannot be followed.
+fn api_server(kubernetes: &Kubernetes) -> Vec<Vec<String>> {
+    let Kubernetes { server, synced, cached, last_contact_ms, lost_ms, resources, .. } = kubernetes;
+    let objects: usize = resources.iter().map(|resource| resource.objects).sum();
+    let state = match (lost_ms, last_contact_ms) {
+        (Some(lost), _) => format!("lost for {}", duration(*lost)),
+        (None, Some(heard)) => format!("heard {} ago", duration(*heard)),
+        (None, None) => "not heard so far".to_owned(),
+    };
+    let force = match (synced, cached) {
+        (true, _) => format!("{} followed", counted(objects, "object", "objects")),
+        (false, Some(cached)) if cached.in_force => {
+            format!("objects of {} ago are in force, from {}", duration(cached.age_ms), cached.path.display())
+        }
+        (false, _) => "not everything was listed".to_owned(),
+    };
+    let mut rows = vec![row("API server", format!("{server}, {state}, {force}"))];
+    let failing = resources.iter().filter_map(|resource| Some((&resource.resource, resource.error.as_ref()?)));
+    rows.extend(failing.map(|(resource, error)| row("cannot follow", format!("{resource}: {error}"))));
+    rows.extend(kubernetes.cache_problem.iter().map(|problem| row("cache", problem.clone())));
+    rows
 }
 
 /// What carries traffic from and to the outside.

@@ -1,0 +1,65 @@
+//! Where a command that runs by itself has its objects from: `-f PATH...`, or the API server of a cluster.
+
+use crate::output::Failure;
+use clap::Args;
+use control::Stop;
+use control::controller::LabNetwork;
+use control::following::Following;
+use control::kubernetes::connect::Access;
+use control::kubernetes::{KubernetesSource, OpenError, SourceConfig};
+use control::manifests::{Manifests, ManifestsError};
+use policy::compile::CompileOptions;
+use policy::objects::Kind;
+use std::path::PathBuf;
+
+/// The source, and what there is to say about it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SourceArgs {
+    #[command(flatten)]
+    place: Place,
+    /// URL of the API server, in place of the one that the kubeconfig or the pod's environment says
+    #[arg(long, value_name = "URL", conflicts_with = "paths")]
+    api_server: Option<String>,
+}
+
+/// One of these.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = true)]
+struct Place {
+    /// Kubernetes YAML or JSON: a file, a folder, or - for standard input; may be repeated
+    #[arg(short = 'f', long = "filename", value_name = "PATH", conflicts_with_all = ["kubeconfig", "in_cluster"])]
+    paths: Vec<PathBuf>,
+    /// Take the objects from the API server that this kubeconfig names
+    #[arg(long, value_name = "FILE", conflicts_with = "in_cluster")]
+    kubeconfig: Option<PathBuf>,
+    /// Take the objects from the API server of the cluster that this pod runs in, by its service account
+    #[arg(long)]
+    in_cluster: bool,
+}
+
+impl SourceArgs {
+    /// Opens the source; of an API server, objects of `kinds` are needed, and the Secrets `secrets` whoever names them. To be
+    /// called before there are threads: SIGTERM and SIGINT are blocked for all that come later.
+    pub(crate) fn open(&self, kinds: &[Kind], secrets: Vec<(String, String)>) -> Result<(Following, Stop), Failure> {
+        let stop = || Stop::on_signals().map_err(|error| Failure::Failed(format!("receiving signals: {error}")));
+        let Place { paths, kubeconfig, in_cluster } = &self.place;
+        if !paths.is_empty() {
+            let source = Manifests::open(paths, LabNetwork::default(), CompileOptions::default());
+            let source = source.map_err(|error| match error {
+                ManifestsError::BadPath(text) => Failure::BadInput(text),
+                ManifestsError::Watching(_) => Failure::Failed(error.to_string()),
+            })?;
+            // Not before: a signal ends whoever still waits for standard input.
+            return Ok((source.into(), stop()?));
+        }
+        let stop = stop()?;
+        let (kubeconfig, server) = (kubeconfig.clone(), self.api_server.clone());
+        let access = Access { kubeconfig, in_cluster: *in_cluster, server };
+        let source = KubernetesSource::open(SourceConfig { secrets, ..SourceConfig::new(access, kinds) });
+        let source = source.map_err(|error| match error {
+            OpenError::Access(error) => Failure::BadInput(error.to_string()),
+            OpenError::System(_) => Failure::Failed(error.to_string()),
+        })?;
+        Ok((source.into(), stop))
+    }
+}
