@@ -9,12 +9,14 @@
 //! [`Definitions`] keeps a cluster up to date file by file, at a cost that depends on what changed;
 //! [`Cluster::from_objects`] makes one at once.
 
+mod attachment;
 mod claims;
 mod definitions;
 mod pod;
 pub(crate) mod secret;
 mod slice;
 
+pub use attachment::{Attachment, StandIn};
 pub use definitions::{Definition, Definitions, Delta, FileChange};
 pub use pod::{HostPort, Pod, host_ports};
 pub use secret::{ChainAndKey, Secret};

@@ -7,9 +7,12 @@
 //! *touched*; their claims and the claims on the same addresses are judged again, first things first, each judgement that
 //! comes out otherwise calling for those that depend on it; what is in force otherwise than before is put into the cluster
 //! and named in the [`Delta`]. Nothing here walks the cluster.
+//!
+//! Pods that are attached to this node are what their definition says with what the node knows laid over it ([`Attachment`]); one that
+//! nobody defines is defined by the attachment, after all files.
 
 use super::claims::{Claims, Refusal, Wish, rank};
-use super::{Cluster, Item, Key};
+use super::{Attachment, Cluster, Item, Key, Pod};
 use crate::objects::{Kind, Object, ObjectRef, Problem, Severity, Source, Sourced};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -108,7 +111,21 @@ struct Written {
     position: u32,
     source: Source,
     item: Item,
+    /// `item` as it is written there, where an attachment changes it.
+    original: Option<Item>,
 }
+
+impl Written {
+    fn is_stand_in(&self) -> bool {
+        *self.file == *STAND_IN_FILE
+    }
+}
+
+/// Where pods are defined that no file defines; comes after the names of all files.
+const STAND_IN_FILE: &str = "\u{10ffff}";
+
+/// The same for people.
+const STAND_IN_SOURCE: &str = "what is attached to this node";
 
 /// All definitions of a name, in order of file and position; the first one counts.
 #[derive(Debug, Default)]
@@ -142,6 +159,8 @@ pub struct Definitions {
     /// Names with a problem: defined more than once, or refused.
     contested: BTreeSet<Id>,
     cluster: Cluster,
+    /// Pods that are attached to this node.
+    attachments: HashMap<Key, Attachment>,
 }
 
 impl Definitions {
@@ -156,6 +175,16 @@ impl Definitions {
     /// What is in force.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// The pod that the first file defines under a name, without what the node knows of it.
+    pub fn as_written(&self, key: &Key) -> Option<Arc<Pod>> {
+        let name = Name { kind: Kind::Pod, key: key.clone() };
+        let written = self.first(&name).filter(|written| !written.is_stand_in())?;
+        match written.original.as_ref().unwrap_or(&written.item) {
+            Item::Pod(pod) => Some(pod.clone()),
+            _ => None,
+        }
     }
 
     pub(super) fn into_cluster(self) -> Cluster {
@@ -174,6 +203,21 @@ impl Definitions {
         for change in changes {
             self.replace(change, &mut touched);
         }
+        self.settle(touched)
+    }
+
+    /// Takes over which pods are attached to this node, each by its name or as one that is not any more, and says what is in force
+    /// otherwise than before.
+    pub fn attach(&mut self, changes: impl IntoIterator<Item = (Key, Option<Attachment>)>) -> Delta {
+        let mut touched = Touched::new();
+        for (key, attachment) in changes {
+            self.lay_over(key, attachment, &mut touched);
+        }
+        self.settle(touched)
+    }
+
+    /// Judges and publishes what is concerned by a change of the definitions of `touched` names.
+    fn settle(&mut self, touched: Touched) -> Delta {
         let mut open = BTreeSet::new();
         for (id, before) in &touched {
             let after = self.first(id);
@@ -211,7 +255,7 @@ impl Definitions {
             };
             let double =
                 format!("defined twice: the definition in {} stays in force, this one is refused", first.source);
-            let later = defined.written[1..].iter();
+            let later = defined.written[1..].iter().filter(|written| !written.is_stand_in());
             doubles.extend(later.map(|w| ((w.file.clone(), w.position), problem(w, "metadata.name", &double))));
             if let Some(Refusal { field, message }) = &defined.refusal {
                 refusals.push(((first.file.clone(), first.position), problem(first, field, message)));
@@ -233,17 +277,58 @@ impl Definitions {
         }
         let mut ids = Vec::with_capacity(objects.len());
         for (position, Definition { name, written }) in (0u32..).zip(objects) {
-            let kept = || last.get(&name)?.first().map(|kept| (kept.source.clone(), kept.item.clone()));
+            let kept = || {
+                let kept = last.get(&name)?.first()?;
+                Some((kept.source.clone(), kept.original.as_ref().unwrap_or(&kept.item).clone()))
+            };
             let Some((source, item)) = written.or_else(kept) else { continue };
+            let (item, original) = self.as_attached(&name.key, item);
             let id = self.defined.get_key_value(&name).map_or_else(|| Arc::new(name), |(id, _)| id.clone());
             let defined = self.defined.entry(id.clone()).or_default();
             touched.entry(id.clone()).or_insert_with(|| defined.written.first().cloned());
-            defined.insert(Written { file: file.clone(), position, source, item });
+            defined.insert(Written { file: file.clone(), position, source, item, original });
             ids.push(id);
         }
         if !ids.is_empty() {
             ids.shrink_to_fit();
             self.files.insert(file, ids);
+        }
+    }
+
+    /// Replaces what is known of a pod by its attachment; its name is touched.
+    fn lay_over(&mut self, key: Key, attachment: Option<Attachment>, touched: &mut Touched) {
+        let stand_in = attachment.as_ref().and_then(Attachment::stand_in);
+        match attachment {
+            Some(attachment) => drop(self.attachments.insert(key.clone(), attachment)),
+            None => drop(self.attachments.remove(&key)),
+        }
+        let name = Name { kind: Kind::Pod, key: key.clone() };
+        let id = self.defined.get_key_value(&name).map_or_else(|| Arc::new(name), |(id, _)| id.clone());
+        let mut defined = self.defined.remove(&id).unwrap_or_default();
+        touched.entry(id.clone()).or_insert_with(|| defined.written.first().cloned());
+        defined.written.retain(|written| !written.is_stand_in());
+        for written in &mut defined.written {
+            let original = written.original.take().unwrap_or_else(|| written.item.clone());
+            (written.item, written.original) = self.as_attached(&key, original);
+        }
+        if let Some(pod) = stand_in {
+            defined.insert(Written {
+                file: Arc::from(STAND_IN_FILE),
+                position: 0,
+                source: Source { file: Arc::from(STAND_IN_SOURCE), document: 1 },
+                item: Item::Pod(Arc::new(pod)),
+                original: None,
+            });
+        }
+        self.defined.insert(id, defined);
+    }
+
+    /// An object as this node knows it, and how it is written if that is something else.
+    fn as_attached(&self, key: &Key, item: Item) -> (Item, Option<Item>) {
+        let Item::Pod(pod) = &item else { return (item, None) };
+        match self.attachments.get(key).and_then(|attachment| attachment.over(pod)) {
+            Some(known) => (Item::Pod(Arc::new(known)), Some(item)),
+            None => (item, None),
         }
     }
 
@@ -280,7 +365,8 @@ impl Definitions {
             self.defined.remove(&id);
         }
         let defined = self.defined.get(&id);
-        if defined.is_some_and(|defined| defined.written.len() > 1 || defined.refusal.is_some()) {
+        let of_files = |defined: &Defined| defined.written.iter().filter(|written| !written.is_stand_in()).count();
+        if defined.is_some_and(|defined| of_files(defined) > 1 || defined.refusal.is_some()) {
             self.contested.insert(id.clone());
         } else {
             self.contested.remove(&id);

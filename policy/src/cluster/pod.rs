@@ -14,6 +14,8 @@ use wire::Protocol;
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
+    /// metadata.uid.
+    pub uid: Option<Arc<str>>,
     /// spec.nodeName.
     pub node: Option<Arc<str>>,
     /// spec.hostNetwork.
@@ -60,6 +62,12 @@ impl HostPort {
         }
     }
 
+    /// Whether it is the same port of the same addresses, for the same port of the pod.
+    pub fn is_alike(&self, other: &HostPort) -> bool {
+        let HostPort { field: _, host_ip, protocol, port, target } = self;
+        (host_ip, protocol, port, target) == (&other.host_ip, &other.protocol, &other.port, &other.target)
+    }
+
     /// Whether two pods of one node can both have their port.
     pub fn is_compatible(&self, other: &HostPort) -> bool {
         let apart = match (self.host_ip, other.host_ip) {
@@ -80,6 +88,7 @@ impl From<&ApiPod> for Pod {
             None => status.pod_ip.iter().filter_map(|text| text.parse().ok()).collect(),
         });
         Pod {
+            uid: pod.metadata.uid.as_deref().map(Arc::from),
             node: spec.and_then(|spec| spec.node_name.as_deref()).map(Arc::from),
             host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
             ended: matches!(phase, Some("Succeeded" | "Failed")),
