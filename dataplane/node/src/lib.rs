@@ -18,6 +18,7 @@ mod counters;
 mod dataplane;
 mod device;
 mod error;
+mod inspect;
 mod link;
 mod netlink;
 mod plain_tap;
@@ -40,5 +41,6 @@ pub use config::{ClusterDns, DataplaneConfig, PortInfo, PortSpec, TapKind, TapMo
 pub use counters::{Counters, DnsStatus, IoCounters};
 pub use dataplane::Dataplane;
 pub use error::{AttachError, StartError, Stopped};
+pub use inspect::{Inspected, inspect};
 pub use plain_tap::PlainTap;
 pub use uplink::status::{ClaimFailure, UplinkInterface, UplinkState, UplinkStatus};
