@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A crate may import only crates before it.
-const ORDER: &[&str] = &["wire", "policy", "overlay", "switch", "gateway", "node", "control", "lab", "podplane"];
+const ORDER: &[&str] = &["wire", "policy", "overlay", "switch", "gateway", "node", "cni", "control", "lab", "podplane"];
 
 /// Crates that are given everything and touch nothing.
 const PURE: &[&str] = &["wire", "policy", "overlay", "switch"];

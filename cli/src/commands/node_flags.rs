@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// How a node process works.
 #[derive(Args)]
@@ -21,6 +22,9 @@ pub(crate) struct NodeFlags {
     /// Folder for state that outlives the process
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Seconds that an address rests when its sandbox has gone, before another one may get it; early only if no other is free
+    #[arg(long, value_name = "SECONDS", default_value_t = control::sandboxes::QUARANTINE.as_secs())]
+    address_quarantine: u64,
     /// Threads that carry traffic
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     shards: u16,
@@ -194,6 +198,7 @@ impl NodeFlags {
         let defaults = AgentConfig::new(node_name, origin, socket);
         let config = AgentConfig {
             state_dir: self.state_dir,
+            quarantine: Duration::from_secs(self.address_quarantine),
             shards: self.shards,
             tap_mode: match self.tap_mode {
                 TapMode::Auto => agent::TapMode::Auto,

@@ -7,8 +7,12 @@
 //! SIGTERM and SIGINT end it: the other nodes are told, so that they take LoadBalancer addresses over; the API stops; the
 //! dataplane takes its interfaces and routes away. What traffic from outside needs beside tables is in `outside`.
 
+mod cni;
 mod dns;
+mod identity;
 mod intent;
+mod leases;
+mod mapped_ports;
 mod outside;
 mod ports;
 #[cfg(test)]
@@ -24,16 +28,18 @@ use crate::kubernetes::connect::AccessError;
 use crate::kubernetes::{KubernetesSource, Monitor, NODE_KINDS, OpenError, SourceConfig};
 use crate::log::{Level, event};
 use crate::pools::AddressPool;
+use crate::sandboxes::{self, Sandboxes};
 use crate::source::{Digest, Generation, Origin, Source, Wake};
 use crate::stop::Stop;
 pub use dns::ClusterDns;
 use intent::Intent;
 use ipnet::IpNet;
 pub use node::TapMode;
-use node::{Dataplane, DataplaneConfig, StartError, Stopped};
+use node::{ClaimFailure, Dataplane, DataplaneConfig, StartError, Stopped};
 use outside::Outside;
 use overlay::vxlan::VXLAN_PORT;
 pub use overlay::vxlan::Vni;
+use policy::cluster::Key;
 use policy::compile::CompileOptions;
 use policy::objects::{Problem, Severity};
 use policy::tables::{NodeEntry, Tables};
@@ -47,7 +53,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use writes::Writes;
 
 /// UDP port of the heartbeats: the one after VXLAN's, so that one rule of a firewall opens both. IANA gives it to VXLAN-GPE,
@@ -75,8 +81,13 @@ pub struct AgentConfig {
     pub origin: Origin,
     /// Unix socket of the API.
     pub socket: PathBuf,
-    /// Folder for what outlives the process: the seed of the hashes, so that MACs and backend choices stay.
+    /// Folder for what outlives the process: the seed of the hashes, so that MACs and backend choices stay, and the records of
+    /// attached sandboxes with their addresses.
     pub state_dir: Option<PathBuf>,
+    /// How long an address rests when its sandbox has gone.
+    pub quarantine: Duration,
+    /// Whether a sandbox that no Pod object describes is a pod all the same, as containers of podman and others are.
+    pub implicit_pods: bool,
     /// Threads that carry traffic.
     pub shards: u16,
     /// Kind of TAP.
@@ -120,13 +131,16 @@ pub struct AgentConfig {
 
 impl AgentConfig {
     /// A node process with the defaults: one shard, TAPs as the kernel allows, VNI 1, port 4789, the Service ranges of the
-    /// lab's address plan, no state folder, nodePorts on all node addresses, no externalIPs, the cluster DNS at the lab's addresses.
+    /// lab's address plan, no state folder, implicit pods on a cluster directory, nodePorts on all node addresses, no externalIPs, the cluster DNS at the lab's addresses.
     pub fn new(node_name: &str, origin: impl Into<Origin>, socket: &Path) -> AgentConfig {
+        let origin = origin.into();
         AgentConfig {
             node_name: node_name.to_owned(),
-            origin: origin.into(),
+            implicit_pods: matches!(origin, Origin::Directory(_)),
+            origin,
             socket: socket.to_owned(),
             state_dir: None,
+            quarantine: sandboxes::QUARANTINE,
             shards: 1,
             tap_mode: TapMode::Auto,
             vni: Vni::new(1).expect("1 fits 24 bits"),
@@ -203,12 +217,26 @@ struct State {
     stopping: bool,
 }
 
+/// What was put in force last. Who holds it puts the next tables in force.
+#[derive(Default)]
+struct Turn {
+    /// Number, digest and problems of the last look at the source; `None` before the first that led to tables.
+    source: Option<(u64, Digest, Vec<Problem>)>,
+    /// Ports of this node that could not be had.
+    failures: Vec<ClaimFailure>,
+}
+
 /// The node process as its API sees it.
 pub(crate) struct Agent {
     config: AgentConfig,
     seed: u64,
     started: Instant,
+    boot_id: String,
+    sandboxes: Sandboxes,
     intent: Mutex<Intent>,
+    turn: Mutex<Turn>,
+    /// Pods whose attachments changed since the last turn.
+    changed_pods: Mutex<Vec<Key>>,
     state: Mutex<State>,
     outside: Mutex<Outside>,
     writes: Mutex<Writes>,
@@ -233,6 +261,7 @@ pub fn run(config: AgentConfig) -> Result<(), AgentError> {
     let server =
         Server::start(&socket, metrics, agent.clone()).map_err(|error| AgentError::Socket(socket.clone(), error))?;
     event(Level::Info, "started", &[("node", &agent.config.node_name), ("socket", &socket.display())]);
+    agent.end_deleted();
     agent.serve_health_early();
     *agent.writes() = Writes::start(&agent.config).map_err(|error| AgentError::System("starting to write", error))?;
     let ended = agent.follow(&mut source, &stop);
@@ -277,17 +306,26 @@ impl Agent {
             cluster_dns: config.cluster_dns.as_ref().map(|dns| dns.addresses.clone()).unwrap_or_default(),
         };
         let intent = Mutex::new(Intent::new(options));
-        Ok(Agent {
+        let boot_id = sandboxes::boot_id();
+        let (sandboxes, dropped) = open_sandboxes(&config, &boot_id)?;
+        dropped.iter().for_each(|what| event(Level::Warn, "sandbox", &[("what", what)]));
+        let agent = Agent {
             config,
             seed,
             started: Instant::now(),
+            boot_id,
+            sandboxes,
             intent,
+            turn: Mutex::default(),
+            changed_pods: Mutex::default(),
             state,
             outside: Mutex::default(),
             writes: Mutex::default(),
             monitor: OnceLock::new(),
             changed: Condvar::new(),
-        })
+        };
+        agent.know_attached();
+        Ok(agent)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -314,13 +352,34 @@ impl Agent {
         }
     }
 
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        // Whoever panics with the lock held has put nothing in force, or all.
+        self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn next_epoch(&self) -> u64 {
+        self.lock().in_force.as_ref().map_or(1, |in_force| in_force.tables.epoch + 1)
+    }
+
     /// Compiles a generation and puts it in force.
     pub(crate) fn apply(&self, generation: Generation) -> Result<(), AgentError> {
-        let epoch = self.lock().in_force.as_ref().map_or(1, |in_force| in_force.tables.epoch + 1);
+        let mut turn = self.turn();
         let compile_began = Instant::now();
-        let (tables, contradictions) = self.intent().take(generation.files, epoch);
+        let (tables, contradictions) = self.intent().take(generation.files, self.next_epoch());
         let compile_took = compile_began.elapsed();
-        let mut problems = generation.problems;
+        turn.source = Some((generation.number, generation.digest, generation.problems));
+        self.put_in_force(&mut turn, (tables, contradictions), (generation.began, compile_took))
+    }
+
+    /// Puts compiled tables in force. `began` is when the change was seen.
+    fn put_in_force(
+        &self,
+        turn: &mut Turn,
+        (tables, contradictions): (Tables, Vec<Problem>),
+        (began, compile_took): (Instant, Duration),
+    ) -> Result<(), AgentError> {
+        let epoch = tables.epoch;
+        let (number, digest, mut problems) = turn.source.clone().unwrap_or_default();
         problems.extend(contradictions);
         let own = tables.find_node(&self.config.node_name).map(|index| tables.node(index).clone());
         let dataplane = match own {
@@ -339,16 +398,15 @@ impl Agent {
             return Ok(());
         };
         let tables = Arc::new(tables);
-        let failures = dataplane.set_policy(tables.clone()).map_err(AgentError::Stopped)?;
-        let took = generation.began.elapsed();
-        let of_node = self.open_to_outside(&dataplane, &tables, &failures, &self.intent());
+        turn.failures = dataplane.set_policy(tables.clone()).map_err(AgentError::Stopped)?;
+        let took = began.elapsed();
+        let of_node = self.open_to_outside(&dataplane, &tables, &turn.failures, &self.intent());
         self.write_of_node(&of_node);
         problems.extend(of_node);
         self.report(problems);
         let (pods, nodes) = (tables.pod_count(), tables.nodes.len());
         let mut state = self.lock();
         state.dataplane = Some(dataplane);
-        let (number, digest) = (generation.number, generation.digest);
         state.in_force =
             Some(InForce { tables, generation: number, digest, since: Instant::now(), took, compile_took });
         drop(state);
@@ -361,6 +419,7 @@ impl Agent {
 
     /// Tries again what could not be had of the node's ports, now that nothing else is to be done.
     fn retry(&self) {
+        let _turn = self.turn();
         let (dataplane, tables) = {
             let state = self.lock();
             let Some(in_force) = &state.in_force else { return };
@@ -476,6 +535,13 @@ fn listen_for_metrics(address: SocketAddr) -> Option<TcpListener> {
         event(Level::Warn, "metrics are not served", &[("listen", &address), ("reason", &error), ("hint", &hint)]);
     };
     TcpListener::bind(address).map_err(told).ok()
+}
+
+/// The records in the state folder, and what of them was dropped.
+fn open_sandboxes(config: &AgentConfig, boot_id: &str) -> Result<(Sandboxes, Vec<String>), AgentError> {
+    let folder = config.state_dir.as_deref();
+    Sandboxes::open(folder, boot_id, config.quarantine, SystemTime::now())
+        .map_err(|error| AgentError::State(config.state_dir.clone().unwrap_or_default(), error))
 }
 
 /// The first address of each family.

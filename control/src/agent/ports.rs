@@ -4,12 +4,15 @@
 //! port is named by container id and interface, never by its pod: a late detach of an old sandbox leaves the new one alone
 //! (P09).
 
+use super::leases::{says_something, unix_ms};
 use super::{Agent, State};
 use crate::api::{ApiError, AttachRequest, Detached, ErrorCode, Port};
 use crate::log::{Level, event};
+use crate::sandboxes::{self, PodName, RECORD_VERSION, Record, SandboxName};
 use node::{AttachError, PortInfo, PortSpec};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 use switch::{PortId, PortKind};
 
 /// How long an attach waits for its pod: far longer than a change takes from file to force, far shorter than the timeout of
@@ -22,11 +25,11 @@ const ATTACH_WAIT: Duration = Duration::from_secs(20);
 /// Longest interface name of the kernel.
 const IFNAME_BYTES_MAX: usize = 15;
 
-/// Container id and interface name.
-pub(super) type PortName = (String, String);
+/// Longest id of a sandbox: its record's file has room for that, however it is escaped.
+const CONTAINER_ID_BYTES_MAX: usize = 180;
 
 /// The ports that were attached here, by name.
-pub(super) type Attachments = BTreeMap<PortName, Attachment>;
+pub(super) type Attachments = BTreeMap<SandboxName, Attachment>;
 
 /// An attached port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,60 +43,124 @@ pub(super) enum Attachment {
 impl Agent {
     /// Attaches a pod's interface; returns when its port is judged by the pod's policies.
     pub(crate) fn attach(&self, request: AttachRequest) -> Result<Port, ApiError> {
-        check_names(&request)?;
-        let name = (request.container_id.clone(), request.ifname.clone());
-        let (dataplane, spec) = {
-            let (mut state, spec) = self.wait_for_pod(&request)?;
-            if state.attachments.contains_key(&name) {
-                let message =
-                    format!("interface {} of container {} is attached already: detach it first", name.1, name.0);
-                return Err(ApiError::new(ErrorCode::AlreadyAttached, message));
-            }
-            let dataplane = state.dataplane.clone().ok_or_else(|| self.not_ready(&state))?;
-            state.attachments.insert(name.clone(), Attachment::Pending);
-            (dataplane, spec)
-        };
-        let attached = dataplane.attach(spec);
-        let mut state = self.lock();
-        match &attached {
-            Ok(info) => state.attachments.insert(name.clone(), Attachment::Attached(info.id)),
-            Err(_) => state.attachments.remove(&name),
-        };
-        drop(state);
-        self.changed.notify_all();
+        check_names(&request.container_id, &request.ifname, &request.netns)?;
+        let name = SandboxName::new(&*request.container_id, &*request.ifname);
+        self.reserve(&name)?;
+        let attached = self.attach_reserved(&name, &request);
+        self.settle(&name, attached.as_ref().ok().map(|info| info.id));
         let pod = format!("{}/{}", request.namespace, request.name);
         match attached {
             Ok(info) => {
                 event(Level::Info, "attached", &[("pod", &pod), ("port", &info.id.0), ("ifname", &info.ifname)]);
-                Ok(super::views::port(&info, &name.0, None))
+                Ok(super::views::port(&info, &name.container_id, None))
             }
             Err(error) => {
                 event(Level::Error, "not attached", &[("pod", &pod), ("reason", &error)]);
-                Err(attach_error(&pod, &error))
+                Err(error)
             }
         }
     }
 
+    fn attach_reserved(&self, name: &SandboxName, request: &AttachRequest) -> Result<PortInfo, ApiError> {
+        let pod = format!("{}/{}", request.namespace, request.name);
+        let (dataplane, spec) = {
+            let (state, spec) = self.wait_for_pod(request)?;
+            (state.dataplane.clone().ok_or_else(|| self.not_ready(&state))?, spec)
+        };
+        let refused =
+            |error: sandboxes::LeaseError| ApiError::new(ErrorCode::BadRequest, format!("Pod {pod}: {error}"));
+        self.sandboxes.claim(name, &spec.addresses).map_err(refused)?;
+        let record = Record {
+            version: RECORD_VERSION,
+            container_id: request.container_id.clone(),
+            ifname: request.ifname.clone(),
+            netns: request.netns.clone(),
+            netns_inode: sandboxes::inode(&request.netns).unwrap_or_default(),
+            pod: PodName { namespace: request.namespace.clone(), name: request.name.clone(), uid: None },
+            addresses: spec.addresses.clone(),
+            leased: false,
+            mac: dataplane.mac_for(&spec),
+            implicit: None,
+            port_mappings: Vec::new(),
+            bandwidth: None,
+            network: None,
+            boot_id: self.boot_id.clone(),
+            attached_unix_ms: unix_ms(SystemTime::now()),
+        };
+        self.keep(&record)?;
+        dataplane.attach(spec).map_err(|error| {
+            self.sandboxes.give_back(name);
+            attach_error(&pod, &error)
+        })
+    }
+
+    /// Takes a name for a port that is to be made.
+    pub(super) fn reserve(&self, name: &SandboxName) -> Result<(), ApiError> {
+        let mut state = self.lock();
+        if state.attachments.contains_key(name) {
+            let message = format!("{name} is attached already: detach it first");
+            return Err(ApiError::new(ErrorCode::AlreadyAttached, message));
+        }
+        state.attachments.insert(name.clone(), Attachment::Pending);
+        Ok(())
+    }
+
+    /// Ends a reservation: with the port that was made, or with nothing.
+    pub(super) fn settle(&self, name: &SandboxName, port: Option<PortId>) {
+        let mut state = self.lock();
+        match port {
+            Some(port) => state.attachments.insert(name.clone(), Attachment::Attached(port)),
+            None => state.attachments.remove(name),
+        };
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Puts a record on disk.
+    pub(super) fn keep(&self, record: &Record) -> Result<(), ApiError> {
+        self.sandboxes.keep(record.clone()).map_err(|error| {
+            let folder = self.config.state_dir.as_deref().unwrap_or(Path::new(""));
+            let message =
+                format!("the record of {} cannot be written below {}: {error}", record.sandbox(), folder.display());
+            ApiError::new(ErrorCode::NotWritten, message)
+        })
+    }
+
     /// Detaches a port; one that is not there is detached already.
     pub(crate) fn detach(&self, container_id: &str, ifname: &str) -> Result<Detached, ApiError> {
-        let name = (container_id.to_owned(), ifname.to_owned());
+        let name = SandboxName::new(container_id, ifname);
         let state = self.lock();
         let pending = |state: &mut State| state.attachments.get(&name) == Some(&Attachment::Pending) && !state.stopping;
         let waited = self.changed.wait_timeout_while(state, ATTACH_WAIT, pending);
         let (state, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
         let port = match state.attachments.get(&name) {
-            None => return Ok(Detached { removed: false }),
-            Some(Attachment::Attached(port)) => *port,
+            None => None,
+            Some(Attachment::Attached(port)) => Some(*port),
             Some(Attachment::Pending) => {
-                let message = format!("interface {ifname} of container {container_id} is being attached: try again");
-                return Err(ApiError::new(ErrorCode::NotReady, message));
+                return Err(ApiError::new(ErrorCode::NotReady, format!("{name} is being attached: try again")));
             }
         };
-        let dataplane = state.dataplane.clone().ok_or_else(|| self.not_ready(&state))?;
+        let dataplane = state.dataplane.clone();
         drop(state);
-        let removed = dataplane.detach(port).map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
-        self.lock().attachments.remove(&name);
-        event(Level::Info, "detached", &[("port", &port.0), ("container_id", &container_id)]);
+        if let Some(port) = port {
+            let dataplane = dataplane.ok_or_else(|| self.not_ready(&self.lock()))?;
+            dataplane.detach(port).map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
+            self.lock().attachments.remove(&name);
+        }
+        let (record, failed) = self.sandboxes.release(&name, SystemTime::now());
+        if let Some(error) = failed {
+            event(Level::Warn, "what rests is not on disk", &[("what", &name), ("reason", &error)]);
+        }
+        if let Some(record) = record.as_ref().filter(|record| says_something(record))
+            && let Err(error) = self.lay_over(&record.pod)
+        {
+            // The sandbox is gone all the same; the next tables leave it out.
+            event(Level::Warn, "tables still have it", &[("what", &name), ("reason", &error)]);
+        }
+        let removed = port.is_some() || record.is_some();
+        if removed {
+            event(Level::Info, "detached", &[("container_id", &container_id), ("ifname", &ifname)]);
+        }
         Ok(Detached { removed })
     }
 
@@ -104,8 +171,8 @@ impl Agent {
         let names: BTreeMap<PortId, String> = state
             .attachments
             .iter()
-            .filter_map(|((container_id, _), attachment)| match attachment {
-                Attachment::Attached(port) => Some((*port, container_id.clone())),
+            .filter_map(|(name, attachment)| match attachment {
+                Attachment::Attached(port) => Some((*port, name.container_id.clone())),
                 Attachment::Pending => None,
             })
             .collect();
@@ -174,21 +241,22 @@ impl Agent {
     }
 }
 
-fn check_names(request: &AttachRequest) -> Result<(), ApiError> {
+/// Refuses what cannot name a sandbox and its interface.
+pub(super) fn check_names(container_id: &str, ifname: &str, netns: &Path) -> Result<(), ApiError> {
     let bad = |message: String| Err(ApiError::new(ErrorCode::BadRequest, message));
-    if request.container_id.is_empty() {
-        return bad("container_id is empty".to_owned());
+    if container_id.is_empty() || container_id.len() > CONTAINER_ID_BYTES_MAX {
+        return bad(format!("container_id has {} bytes, not 1 to {CONTAINER_ID_BYTES_MAX}", container_id.len()));
     }
-    if request.ifname.is_empty() || request.ifname.len() > IFNAME_BYTES_MAX {
-        return bad(format!("ifname {:?} has not 1 to {IFNAME_BYTES_MAX} bytes", request.ifname));
+    if ifname.is_empty() || ifname.len() > IFNAME_BYTES_MAX {
+        return bad(format!("ifname {ifname:?} has not 1 to {IFNAME_BYTES_MAX} bytes"));
     }
-    if !request.netns.is_absolute() {
-        return bad(format!("netns {} is not an absolute path", request.netns.display()));
+    if !netns.is_absolute() {
+        return bad(format!("netns {} is not an absolute path", netns.display()));
     }
     Ok(())
 }
 
-fn attach_error(pod: &str, error: &AttachError) -> ApiError {
+pub(super) fn attach_error(pod: &str, error: &AttachError) -> ApiError {
     let code = match error {
         AttachError::Invalid(_) | AttachError::Namespace(..) => ErrorCode::BadRequest,
         AttachError::InterfaceExists(_) => ErrorCode::AlreadyAttached,

@@ -51,13 +51,20 @@ struct Bench {
 impl Bench {
     /// An agent for node1 that has not looked at its cluster directory yet, on a loopback underlay.
     fn new() -> Bench {
+        Bench::with(|_| {})
+    }
+
+    /// The same with another configuration.
+    fn with(change: impl FnOnce(&mut AgentConfig)) -> Bench {
         sh(
             "ip link set lo up && ip address add 172.30.0.11/24 dev lo && ip address add fd00:172:30::b/64 dev lo nodad",
         );
         sh("mount -t tmpfs tmpfs /run && ip netns add open && ip netns add closed");
         let folder = TempDir::new().unwrap();
         let (cluster, socket) = (folder.path().join("cluster"), folder.path().join("node.sock"));
-        let config = AgentConfig { underlay_mtu: Some(1500), ..AgentConfig::new("node1", cluster.as_path(), &socket) };
+        let mut config =
+            AgentConfig { underlay_mtu: Some(1500), ..AgentConfig::new("node1", cluster.as_path(), &socket) };
+        change(&mut config);
         let agent = Arc::new(Agent::new(config).unwrap());
         let parsed = parse("test.yaml", MANIFESTS);
         assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
@@ -216,5 +223,98 @@ fn changes_follow_each_other_without_waiting_for_what_runs_beside_them() {
         }
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         assert_eq!(bench.client.status().unwrap().config.epoch, 11);
+    });
+}
+
+/// A pod as a kubelet has it added: nobody has said an address.
+const UNADDRESSED: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: late, uid: u1, labels: {app: late}}
+spec: {nodeName: node1, containers: [{name: c, image: i}]}
+";
+
+impl Bench {
+    /// An agent to which a sandbox without a Pod is a mistake, as where Kubernetes is.
+    fn of_kubernetes() -> Bench {
+        Bench::with(|config| config.implicit_pods = false)
+    }
+
+    /// Writes `text` beside the other objects and has the agent look at it.
+    fn write_with(&mut self, text: &str) {
+        let parsed = parse("late.yaml", text);
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        let objects: Vec<Object> =
+            self.objects.iter().chain(&parsed.objects).map(|sourced| sourced.object.clone()).collect();
+        directory::write(&self.folder.path().join("cluster"), &objects).unwrap();
+        let generation = self.directory.refresh().unwrap();
+        self.agent.apply(generation).unwrap();
+    }
+}
+
+fn cni_add(id: &str, uid: &str) -> ::cni::api::Add {
+    let pod = ::cni::api::PodArgs {
+        namespace: Some("default".to_owned()),
+        name: Some("late".to_owned()),
+        uid: Some(uid.to_owned()),
+    };
+    ::cni::api::Add {
+        network: "podplane".to_owned(),
+        container_id: id.to_owned(),
+        ifname: "eth0".to_owned(),
+        netns: "/run/netns/open".into(),
+        pod,
+        ..::cni::api::Add::default()
+    }
+}
+
+#[test]
+fn n13_a_pod_gets_its_addresses_before_its_object_has_them_and_they_hold_whatever_that_says() {
+    namespace::run(|| {
+        let mut bench = Bench::of_kubernetes();
+        bench.write(|_| true);
+        let early = {
+            let agent = bench.agent.clone();
+            std::thread::spawn(move || agent.cni_add(&cni_add("c1", "u1")))
+        };
+        bench.write_with(UNADDRESSED);
+        let added = early.join().unwrap().expect("an add waits for the pod's object");
+        let addresses: Vec<IpAddr> = added.addresses.iter().map(|address| address.address).collect();
+        assert_eq!(addresses.len(), 2, "one of each family");
+        let known = |bench: &Bench| {
+            let tables = bench.agent.lock().in_force.as_ref().unwrap().tables.clone();
+            tables.find_pod("default", "late").map(|index| tables.pod(index).addresses.clone())
+        };
+        assert_eq!(known(&bench).as_ref(), Some(&addresses));
+        // What the kubelet reported of a sandbox before.
+        bench.write_with(&format!("{UNADDRESSED}status: {{podIPs: [{{ip: 10.244.1.99}}]}}\n"));
+        assert_eq!(known(&bench).as_ref(), Some(&addresses));
+        let check = ::cni::api::Check {
+            container_id: "c1".to_owned(),
+            ifname: "eth0".to_owned(),
+            netns: "/run/netns/open".into(),
+            addresses: addresses.clone(),
+            gateways: Vec::new(),
+        };
+        bench.agent.cni_check(&check).unwrap();
+
+        // The pod is made again under its name: what is attached is another pod's.
+        let again = UNADDRESSED.replace("u1", "u2");
+        bench.write_with(&again);
+        assert_eq!(known(&bench), Some(Vec::new()));
+        let late = bench.agent.cni_add(&::cni::api::Add { netns: "/run/netns/closed".into(), ..cni_add("c0", "u1") });
+        let late = late.unwrap_err();
+        assert_eq!(
+            (late.code, late.message.as_str()),
+            (ErrorCode::PodNotInForce, "Pod default/late with uid u1 is not known to node node1 yet")
+        );
+        let next = bench.agent.cni_add(&::cni::api::Add { netns: "/run/netns/closed".into(), ..cni_add("c2", "u2") });
+        let next: Vec<IpAddr> = next.unwrap().addresses.iter().map(|address| address.address).collect();
+        assert!(next.iter().all(|address| !addresses.contains(address)), "{next:?} {addresses:?}");
+        assert_eq!(known(&bench).as_ref(), Some(&next));
+        bench.agent.cni_del("c1", "eth0").unwrap();
+        assert_eq!(known(&bench).as_ref(), Some(&next), "a late end of the old sandbox changes nothing (B10)");
+        bench.agent.cni_del("c2", "eth0").unwrap();
+        assert_eq!(known(&bench), Some(Vec::new()));
     });
 }

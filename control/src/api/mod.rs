@@ -12,6 +12,7 @@
 //! | `GET /v1/services` | list of [`Service`] |
 //! | `GET /v1/flows` | list of [`Flow`] |
 //! | `GET /v1/drops[?since=UNIX_MS]` | list of [`Drop`], with recent ones of all time or since then |
+//! | `POST /v1/cni/add`, `del`, `check`, `gc`, `GET /v1/cni/status` | see [`cni::api`] |
 //! | `GET /v1/policies` | list of [`Policy`], in order of evaluation |
 //!
 //! Every answer that is not 2xx is an [`ApiError`]. [`Server`] serves it, [`Client`] asks. The types are the contract;
@@ -467,6 +468,20 @@ pub enum ErrorCode {
     NotReady,
     /// 500: the kernel refused a step; nothing is left of it.
     Failed,
+    /// 503: no address is free in the node's pod ranges.
+    RangeExhausted,
+    /// 409: the address that was asked for is another's, or none of this node's pods.
+    AddressRefused,
+    /// 404: the sandbox's network namespace is gone.
+    NoSuchNamespace,
+    /// 404: no such sandbox is attached.
+    NotAttached,
+    /// 409: an attachment is not as it was made.
+    NotAsAdded,
+    /// 500: the state folder cannot be written; nothing is left of what was asked for.
+    NotWritten,
+    /// 503: the node does not serve what is attached either.
+    Degraded,
 }
 
 impl ErrorCode {
@@ -474,11 +489,14 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             ErrorCode::BadRequest => 400,
-            ErrorCode::NotFound => 404,
+            ErrorCode::NotFound | ErrorCode::NoSuchNamespace | ErrorCode::NotAttached => 404,
             ErrorCode::MethodNotAllowed => 405,
-            ErrorCode::AlreadyAttached | ErrorCode::PodNotInForce => 409,
-            ErrorCode::NotReady => 503,
-            ErrorCode::Failed => 500,
+            ErrorCode::AlreadyAttached
+            | ErrorCode::PodNotInForce
+            | ErrorCode::AddressRefused
+            | ErrorCode::NotAsAdded => 409,
+            ErrorCode::NotReady | ErrorCode::RangeExhausted | ErrorCode::Degraded => 503,
+            ErrorCode::Failed | ErrorCode::NotWritten => 500,
         }
     }
 }

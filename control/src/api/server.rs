@@ -4,7 +4,7 @@
 //! The socket's file is made under a hidden name with mode 0600 and renamed, so nobody else can ever connect. A file that a
 //! dead process left is replaced; one that is served is not.
 
-use super::{ApiError, AttachRequest, ErrorCode};
+use super::{ApiError, ErrorCode};
 use crate::agent::Agent;
 use crate::metrics;
 use http_body_util::{BodyExt, Full, Limited};
@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs;
@@ -28,13 +29,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 
 /// Connections at once; more wait in the backlog. A CNI plugin asks once per pod.
-const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 256;
 
-/// Requests at once; each has a thread while it is worked on, because an attach waits.
-const REQUESTS_MAX: usize = 16;
+/// Requests at once; each has a thread while it is worked on, because an attach waits: for its pod, and a kubelet starts a
+/// hundred at a time.
+const REQUESTS_MAX: usize = 128;
 
-/// Largest request body: an attach is a few hundred bytes.
-const REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Largest request body: GC lists every sandbox of the node.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 const JSON: &str = "application/json";
 
@@ -186,7 +188,15 @@ fn route(agent: &Agent, method: &Method, (path, query): (&str, Option<&str>), bo
         (&Method::GET, ["v1", "flows"]) => success(&agent.flows()?),
         (&Method::GET, ["v1", "drops"]) => success(&agent.drops(since(query)?)?),
         (&Method::GET, ["v1", "policies"]) => success(&agent.policies()?),
-        (&Method::POST, ["v1", "ports"]) => success(&agent.attach(attach_request(body)?)?),
+        (&Method::POST, ["v1", "ports"]) => success(&agent.attach(read(body, "an attach request")?)?),
+        (&Method::POST, ["v1", "cni", "add"]) => success(&agent.cni_add(&read(body, "an add")?)?),
+        (&Method::POST, ["v1", "cni", "del"]) => {
+            let cni::api::Del { container_id, ifname } = read(body, "a del")?;
+            success(&agent.cni_del(&container_id, &ifname)?)
+        }
+        (&Method::POST, ["v1", "cni", "check"]) => success(&agent.cni_check(&read(body, "a check")?)?),
+        (&Method::POST, ["v1", "cni", "gc"]) => success(&agent.cni_gc(&read(body, "a gc")?)),
+        (&Method::GET, ["v1", "cni", "status"]) => success(&agent.cni_status()?),
         (&Method::DELETE, ["v1", "ports", container_id, ifname]) => {
             success(&agent.detach(&unescape(container_id)?, &unescape(ifname)?)?)
         }
@@ -194,15 +204,17 @@ fn route(agent: &Agent, method: &Method, (path, query): (&str, Option<&str>), bo
             _,
             ["healthz" | "readyz" | "metrics"]
             | ["v1", "status" | "ports" | "services" | "flows" | "drops" | "policies"]
-            | ["v1", "ports", _, _],
+            | ["v1", "ports", _, _]
+            | ["v1", "cni", "add" | "del" | "check" | "gc" | "status"],
         ) => Err(ApiError::new(ErrorCode::MethodNotAllowed, format!("{path} does not take {method}"))),
         _ => Err(not_found(path)),
     }
 }
 
-fn attach_request(body: &[u8]) -> Result<AttachRequest, ApiError> {
+/// The body as `what` it should be.
+fn read<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, ApiError> {
     serde_json::from_slice(body)
-        .map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the body is not an attach request: {error}")))
+        .map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the body is not {what}: {error}")))
 }
 
 /// What `?since=UNIX_MS` says.

@@ -1,6 +1,8 @@
 //! What is remembered about an attached sandbox, and its form on disk: JSON with a version. Fields are added, never renamed; a
 //! record of a later version is not read.
 
+pub use cni::api::{Bandwidth, PortMapping};
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -71,35 +73,6 @@ impl fmt::Display for PodName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
-}
-
-/// A port of the node that leads into a sandbox, as the runtime asked for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PortMapping {
-    /// Port of the node; 0 asks for none.
-    pub host_port: u16,
-    /// Port in the sandbox.
-    pub container_port: u16,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
-    /// The node's address that it is on; none, or an unspecified one: all.
-    #[serde(default, rename = "hostIP", skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<IpAddr>,
-}
-
-/// Limits of an interface, in bits per second and bits; 0 is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Bandwidth {
-    /// Towards the sandbox.
-    pub ingress_rate: u64,
-    /// See `ingress_rate`.
-    pub ingress_burst: u64,
-    /// From the sandbox.
-    pub egress_rate: u64,
-    /// See `egress_rate`.
-    pub egress_burst: u64,
 }
 
 /// An attached sandbox.
