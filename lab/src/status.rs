@@ -1,12 +1,10 @@
 //! What runs in a lab.
 
 use crate::cluster::{Snapshot, node_addresses, node_name, node_pod_cidrs};
-use crate::converge::is_running;
+use crate::converge::{is_managed, is_running};
 use crate::error::Result;
-use crate::settings::Member;
-use crate::{nodes, pods, world};
+use crate::{nodes, pods};
 use control::api::Client;
-use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::Ingress;
 use policy::objects::Gateway;
 use serde::{Deserialize, Serialize};
@@ -36,18 +34,6 @@ pub struct LabStatus {
     pub ingresses: Vec<IngressView>,
     /// Its Gateways, in the order of their names.
     pub gateways: Vec<GatewayView>,
-    /// What of it runs here, where other parts run elsewhere: a node, or `world`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub joined: Option<Joined>,
-}
-
-/// The part of a lab that runs here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Joined {
-    /// A node's name, or `world`.
-    pub name: String,
-    /// Whether its process is there.
-    pub running: bool,
 }
 
 /// An Ingress.
@@ -158,7 +144,7 @@ pub struct NodeStatus {
     pub pod_cidrs: Vec<String>,
     /// Whether its node process says that it is ready.
     pub ready: bool,
-    /// Whether the lab runs it, here.
+    /// Whether the lab runs it.
     pub managed: bool,
     /// Socket of its API.
     pub socket: PathBuf,
@@ -197,17 +183,13 @@ pub enum PodState {
     Exited,
     /// It was not started.
     Waiting,
-    /// Its node is not run by the lab, or not here.
+    /// Its node is not run by the lab.
     Unmanaged,
 }
 
-/// Nodes, pods and the part of the lab that runs here, as they are found.
-pub(crate) type Findings = (Vec<NodeStatus>, Vec<PodStatus>, Option<Joined>);
-
 /// Looks at everything; from inside of the lab.
-pub(crate) fn inspect(run_dir: &Path, snapshot: &Snapshot) -> Result<Findings> {
-    let nodes: Vec<NodeStatus> =
-        snapshot.nodes.iter().map(|node| node_status(run_dir, node, snapshot.runs_here(node))).collect();
+pub(crate) fn inspect(run_dir: &Path, snapshot: &Snapshot) -> Result<(Vec<NodeStatus>, Vec<PodStatus>)> {
+    let nodes: Vec<NodeStatus> = snapshot.nodes.iter().map(|node| node_status(run_dir, node)).collect();
     let labels = |pod: &pods::PodSpec| {
         let object = snapshot.pods.iter().find(|object| {
             object.metadata.namespace.as_deref() == Some(&pod.namespace)
@@ -240,19 +222,13 @@ pub(crate) fn inspect(run_dir: &Path, snapshot: &Snapshot) -> Result<Findings> {
             }
         })
         .collect();
-    let joined = snapshot.member.as_ref().map(|member| Joined {
-        name: member.to_string(),
-        running: match member {
-            Member::Node(name) => nodes::is_running(run_dir, name),
-            Member::World => world::is_running(run_dir),
-        },
-    });
-    Ok((nodes, pods, joined))
+    Ok((nodes, pods))
 }
 
-fn node_status(run_dir: &Path, node: &Node, managed: bool) -> NodeStatus {
+fn node_status(run_dir: &Path, node: &k8s_openapi::api::core::v1::Node) -> NodeStatus {
     let name = node_name(node);
     let socket = nodes::socket(run_dir, name);
+    let managed = is_managed(node);
     NodeStatus {
         name: name.to_owned(),
         addresses: node_addresses(node),
@@ -265,9 +241,8 @@ fn node_status(run_dir: &Path, node: &Node, managed: bool) -> NodeStatus {
 }
 
 /// The state of the whole.
-pub(crate) fn summarize((nodes, pods, joined): &Findings) -> LabState {
-    let runs = joined.as_ref().is_none_or(|joined| joined.running);
+pub(crate) fn summarize(nodes: &[NodeStatus], pods: &[PodStatus]) -> LabState {
     let nodes_ready = nodes.iter().all(|node| node.ready || !node.managed);
     let pods_run = pods.iter().all(|pod| pod.ready || pod.state == PodState::Unmanaged);
-    if runs && nodes_ready && pods_run { LabState::Ready } else { LabState::Degraded }
+    if nodes_ready && pods_run { LabState::Ready } else { LabState::Degraded }
 }
