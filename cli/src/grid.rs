@@ -20,7 +20,8 @@ pub(crate) fn table<R: AsRef<[String]>>(rows: &[R]) -> String {
     text
 }
 
-/// Clients down, servers across; a cell holds the marks of its results (client, server, mark) in their order.
+/// Clients down, servers across; a cell holds the marks of its results (client, server, mark) in their order. A pod that is the
+/// client of no result has no row.
 pub(crate) fn matrix<'a>(pods: &'a [String], results: impl Iterator<Item = (&'a str, &'a str, String)>) -> String {
     let mut cells: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     for (from, to, mark) in results {
@@ -28,7 +29,7 @@ pub(crate) fn matrix<'a>(pods: &'a [String], results: impl Iterator<Item = (&'a 
     }
     let mut rows = vec![vec!["FROM \\ TO".to_owned()]];
     rows[0].extend(pods.iter().cloned());
-    for from in pods {
+    for from in pods.iter().filter(|from| cells.keys().any(|(client, _)| client == from)) {
         let mut row = vec![from.clone()];
         row.extend(pods.iter().map(|to| cells.get(&(from, to)).map_or(String::new(), |marks| marks.join(" "))));
         rows.push(row);
@@ -45,7 +46,7 @@ mod tests {
         let pods = ["a".to_owned(), "bbb".to_owned()];
         let results =
             [("a", "a", "+80"), ("a", "bbb", "-80"), ("a", "bbb", "+81")].map(|(f, t, m)| (f, t, m.to_owned()));
-        let expected = "FROM \\ TO  a    bbb\na          +80  -80 +81\nbbb\n";
+        let expected = "FROM \\ TO  a    bbb\na          +80  -80 +81\n";
         assert_eq!(matrix(&pods, results.into_iter()), expected);
     }
 }

@@ -1,5 +1,6 @@
 //! Where a command that runs by itself has its objects from: `-f PATH...`, or the API server of a cluster.
 
+use crate::follow;
 use crate::output::Failure;
 use clap::Args;
 use control::Stop;
@@ -7,8 +8,6 @@ use control::controller::LabNetwork;
 use control::following::Following;
 use control::kubernetes::connect::Access;
 use control::kubernetes::{KubernetesSource, OpenError, SourceConfig};
-use control::manifests::{Manifests, ManifestsError};
-use policy::compile::CompileOptions;
 use policy::objects::Kind;
 use std::path::PathBuf;
 
@@ -41,18 +40,13 @@ impl SourceArgs {
     /// Opens the source; of an API server, objects of `kinds` are needed, and the Secrets `secrets` whoever names them. To be
     /// called before there are threads: SIGTERM and SIGINT are blocked for all that come later.
     pub(crate) fn open(&self, kinds: &[Kind], secrets: Vec<(String, String)>) -> Result<(Following, Stop), Failure> {
-        let stop = || Stop::on_signals().map_err(|error| Failure::Failed(format!("receiving signals: {error}")));
         let Place { paths, kubeconfig, in_cluster } = &self.place;
         if !paths.is_empty() {
-            let source = Manifests::open(paths, LabNetwork::default(), CompileOptions::default());
-            let source = source.map_err(|error| match error {
-                ManifestsError::BadPath(text) => Failure::BadInput(text),
-                ManifestsError::Watching(_) => Failure::Failed(error.to_string()),
-            })?;
+            let source = follow::open(paths, LabNetwork::default())?;
             // Not before: a signal ends whoever still waits for standard input.
-            return Ok((source.into(), stop()?));
+            return Ok((source.into(), follow::stop()?));
         }
-        let stop = stop()?;
+        let stop = follow::stop()?;
         let (kubeconfig, server) = (kubeconfig.clone(), self.api_server.clone());
         let access = Access { kubeconfig, in_cluster: *in_cluster, server };
         let source = KubernetesSource::open(SourceConfig { secrets, ..SourceConfig::new(access, kinds) });

@@ -1,17 +1,18 @@
 //! A lab in a container: Docker's default seccomp profile, masked `/proc`, read-only `/proc/sys`, and an image that has
 //! nothing but podplane, its shared libraries and busybox.
 //!
-//! The image is made from nothing and the Docker daemon is the test's own, in a folder of its own, without network and
-//! firewall rules, so nothing is fetched and nothing of the machine's Docker is touched.
+//! The image is made from nothing and the Docker daemon is the test's own, so nothing is fetched and nothing of the machine's
+//! Docker is touched.
 
 mod support;
 
 use serde_json::Value;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
-use support::{Folder, PODPLANE, can_run, has_program, labs_can_run, podplane, stdout, text, wait_for, wait_until};
+use support::docker::{Docker, find};
+use support::{Folder, PODPLANE, podplane, stdout, text, wait_for};
 
 /// What a lab needs of `docker run`.
 const GRANTED: [&str; 6] = ["--cap-add", "NET_ADMIN", "--cap-add", "SYS_ADMIN", "--device", "/dev/net/tun"];
@@ -47,60 +48,20 @@ spec:
   ingress: [{from: [{podSelector: {matchLabels: {app: back}}}], ports: [{port: 5432}]}]
 ";
 
-/// A Docker daemon of our own; ends, with its containers, mounts and files, with the value.
-struct Docker {
-    daemon: Child,
-    folder: Folder,
-}
+/// The daemon, with the image.
+struct Labs(Docker);
 
-impl Docker {
+impl Labs {
     /// `None`, said why, where it cannot run.
-    fn start() -> Option<Docker> {
-        if !labs_can_run() || !["dockerd", "containerd", "docker", "busybox"].iter().all(|name| has_program(name)) {
-            return None;
-        }
-        if !nix_root() {
-            can_run("dockerd", Err("it needs root".into()));
-            return None;
-        }
-        let folder = Folder::new();
-        let path = |name: &str| folder.path().join(name);
-        let log = File::create(path("log")).unwrap();
-        let mut daemon = Command::new("dockerd")
-            .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"])
-            .arg("--config-file")
-            .arg(folder.write("daemon.json", "{}"))
-            .arg("--data-root")
-            .arg(path("data"))
-            .arg("--exec-root")
-            .arg(path("exec"))
-            .arg("--pidfile")
-            .arg(path("pid"))
-            .arg("--host")
-            .arg(format!("unix://{}", path("sock").display()))
-            .stdin(Stdio::null())
-            .stderr(log.try_clone().unwrap())
-            .stdout(log)
-            .spawn()
-            .expect("dockerd starts");
-        let up = wait_until(Duration::from_secs(60), || {
-            let ended = daemon.try_wait().unwrap().is_some();
-            (ended || client(&folder, &["info"]).output().unwrap().status.success()).then_some(!ended)
-        });
-        let docker = Docker { daemon, folder };
-        if up != Some(true) {
-            let log = fs::read_to_string(docker.folder.path().join("log")).unwrap_or_default();
-            let reason = log.lines().last().unwrap_or("no answer").to_owned();
-            can_run("dockerd", Err(reason));
-            return None;
-        }
-        docker.import();
-        Some(docker)
+    fn start() -> Option<Labs> {
+        let labs = Labs(Docker::start()?);
+        labs.import();
+        Some(labs)
     }
 
     /// Makes the image.
     fn import(&self) {
-        let root = self.folder.path().join("root");
+        let root = self.0.folder().path().join("root");
         for dir in ["bin", "etc", "run", "tmp", "proc", "sys", "dev"] {
             fs::create_dir_all(root.join(dir)).unwrap();
         }
@@ -118,13 +79,13 @@ impl Docker {
             fs::create_dir_all(target.parent().unwrap()).unwrap();
             fs::copy(library, target).unwrap();
         }
-        let archive = self.folder.path().join("image.tar");
+        let archive = self.0.folder().path().join("image.tar");
         stdout(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").output().unwrap());
-        stdout(self.client(&["import", archive.to_str().unwrap(), IMAGE]).output().unwrap());
+        self.0.ask(&["import", archive.to_str().unwrap(), IMAGE]);
     }
 
     fn client(&self, args: &[&str]) -> Command {
-        client(&self.folder, args)
+        self.0.client(args)
     }
 
     /// `docker run` to its end.
@@ -144,41 +105,6 @@ impl Docker {
     }
 }
 
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
-        let ended = wait_until(Duration::from_secs(30), || self.daemon.try_wait().ok().flatten());
-        if ended.is_none() {
-            let _ = self.daemon.kill();
-            let _ = self.daemon.wait();
-        }
-        // The daemon leaves its mounts behind when it is killed.
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-        for point in points.filter(|point| Path::new(point).starts_with(self.folder.path())) {
-            let _ = Command::new("umount").arg("-l").arg(point).status();
-        }
-    }
-}
-
-fn client(folder: &Folder, args: &[&str]) -> Command {
-    let mut command = Command::new("docker");
-    command.env("DOCKER_CONFIG", folder.path()).env_remove("DOCKER_CONTEXT").stdin(Stdio::null());
-    command.arg("--host").arg(format!("unix://{}", folder.path().join("sock").display())).args(args);
-    command
-}
-
-fn nix_root() -> bool {
-    let id = Command::new("id").arg("-u").output().unwrap();
-    text(&id.stdout).trim() == "0"
-}
-
-fn find(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file());
-    found.unwrap_or_else(|| panic!("{program} is in the PATH"))
-}
-
 /// Results of a matrix as `from to protocol port yes|no`, sorted.
 fn answers(matrix: &Value, yes: &str) -> Vec<String> {
     let results = matrix["results"].as_array().expect("results");
@@ -196,7 +122,7 @@ fn answers(matrix: &Value, yes: &str) -> Vec<String> {
 /// Everything a container does to a lab, one after the other: a daemon per test would cost more than all of them.
 #[test]
 fn a_lab_runs_in_a_container_that_grants_what_it_needs_and_says_what_is_missing_otherwise() {
-    let Some(docker) = Docker::start() else { return };
+    let Some(docker) = Labs::start() else { return };
     matrix_equals_policy(&docker, &[]);
     // A read-only image with a tmpfs, and no capability but those that the lab asks for.
     matrix_equals_policy(&docker, &["--read-only", "--tmpfs", "/run"]);
@@ -208,7 +134,7 @@ fn a_lab_runs_in_a_container_that_grants_what_it_needs_and_says_what_is_missing_
     process_one_obeys_signals(&docker);
 }
 
-fn matrix_equals_policy(docker: &Docker, options: &[&str]) {
+fn matrix_equals_policy(docker: &Labs, options: &[&str]) {
     let script = "podplane lab up -f /cluster.yaml -o json >&2 && podplane lab matrix -o json && podplane lab down >&2 \
                   && find /run -name '*podplane*' && ps >&2";
     let output = docker.run(&[&GRANTED, options].concat(), &["sh", "-c", script]);
@@ -226,7 +152,7 @@ fn matrix_equals_policy(docker: &Docker, options: &[&str]) {
     assert!(!log.contains("lab internal"), "a process of the lab is left: {log}");
 }
 
-fn icmp_without_its_capability(docker: &Docker, options: &[&str]) {
+fn icmp_without_its_capability(docker: &Labs, options: &[&str]) {
     let script = "podplane lab up -f /cluster.yaml >/dev/null 2>&1 && \
                   podplane lab probe --from shop/front --to shop/back --protocol icmp";
     let output = docker.run(&[&GRANTED, options].concat(), &["sh", "-c", script]);
@@ -234,7 +160,7 @@ fn icmp_without_its_capability(docker: &Docker, options: &[&str]) {
     assert!(text(&output.stderr).contains("CAP_NET_RAW"), "{}", text(&output.stderr));
 }
 
-fn what_is_missing_is_named(docker: &Docker) {
+fn what_is_missing_is_named(docker: &Labs) {
     let tun = ["--device", "/dev/net/tun"];
     let error = docker.refusal(&tun, &[]);
     assert!(error.contains("--cap-add SYS_ADMIN --cap-add NET_ADMIN"), "{error}");
@@ -262,7 +188,7 @@ fn what_is_missing_is_named(docker: &Docker) {
     assert!(output.status.success() && text(&output.stderr).contains("tcpdump is not installed"), "{output:?}");
 }
 
-fn stopping_the_container_ends_the_lab(docker: &Docker) {
+fn stopping_the_container_ends_the_lab(docker: &Labs) {
     let script = "podplane lab up -f /cluster.yaml >/dev/null 2>&1 && exec sleep 1000";
     let container = background(docker, &GRANTED, &["sh", "-c", script]);
     wait_for("the lab in the container", Duration::from_secs(60), || {
@@ -280,7 +206,7 @@ fn stopping_the_container_ends_the_lab(docker: &Docker) {
 }
 
 /// A command that is process 1 itself: `docker stop` must not have to wait until it kills.
-fn process_one_obeys_signals(docker: &Docker) {
+fn process_one_obeys_signals(docker: &Labs) {
     // Waits for its standard input, which stays open and empty.
     let container = background(docker, &["--interactive"], &["podplane", "lab", "up", "-f", "-"]);
     wait_for("podplane as process 1 with its signal thread", Duration::from_secs(30), || {
@@ -292,7 +218,7 @@ fn process_one_obeys_signals(docker: &Docker) {
     assert_eq!(code.trim(), (128 + 15).to_string());
 }
 
-fn background(docker: &Docker, options: &[&str], words: &[&str]) -> String {
+fn background(docker: &Labs, options: &[&str], words: &[&str]) -> String {
     let args = [&["run", "--detach", "--network", "none"], options, &[IMAGE], words].concat();
     stdout(docker.client(&args).output().unwrap()).trim().to_owned()
 }

@@ -9,10 +9,11 @@
 use crate::census::Census;
 use crate::error::{LabError, Result};
 use crate::nodes::cluster_dir;
+use crate::place::Place;
 use crate::pods::PodSpec;
-use crate::settings::Settings;
+use crate::settings::{Member, NodeOptions, Settings};
 use crate::status::{GatewayView, IngressView};
-use control::controller;
+use control::controller::{self, LabNetwork};
 use gateway::http::tls::check_routed;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -118,13 +119,25 @@ pub(crate) fn without(desired: Vec<Sourced<Object>>, names: &[ObjectRef]) -> (Ve
 
 /// Fills in what `desired` leaves open and checks the result as a whole.
 pub(crate) fn plan(desired: Vec<Sourced<Object>>, previous: &[Sourced<Object>], settings: &Settings) -> Result<Plan> {
-    let mut filled = controller::fill(&desired, previous, &settings.network());
+    let (filled, problems) = complete(&desired, previous, &settings.network(), &settings.node_options);
+    let warnings = sort_out(problems)?;
+    Ok(Plan { desired, filled, warnings })
+}
+
+/// Fills in what `desired` leaves open, by what there was before, and tells what is wrong with it for nodes with `options`. A
+/// refused object is not in the result.
+pub fn complete(
+    desired: &[Sourced<Object>],
+    previous: &[Sourced<Object>],
+    network: &LabNetwork,
+    options: &NodeOptions,
+) -> (Vec<Sourced<Object>>, Vec<Problem>) {
+    let mut filled = controller::fill(desired, previous, network);
     let unrouted = controller::publish(&mut filled.objects, previous, &check_routed, Timestamp::now());
     let (cluster, doubled) = Cluster::from_objects(filled.objects.iter().cloned());
     // The tables are thrown away: what compiling finds (an address that two pods have) must not reach the nodes.
-    let (_, meant) = policy::compile::compile_with(&cluster, &settings.node_options.compile_options(), 0);
-    let warnings = sort_out(filled.problems.into_iter().chain(doubled).chain(meant).chain(unrouted).collect())?;
-    Ok(Plan { desired, filled: filled.objects, warnings })
+    let (_, meant) = policy::compile::compile_with(&cluster, &options.compile_options(), 0);
+    (filled.objects, filled.problems.into_iter().chain(doubled).chain(meant).chain(unrouted).collect())
 }
 
 /// Gives completed objects of manifests the status that a lab's would have; what is wrong with routes.
@@ -152,8 +165,8 @@ pub(crate) fn desired_dir(run_dir: &Path) -> PathBuf {
     run_dir.join("desired")
 }
 
-/// Reads every object below `dir`; the files are our own, so one that cannot be read is a failure.
-pub(crate) fn read(dir: &Path) -> Result<Vec<Sourced<Object>>> {
+/// Reads every object below `dir`, a cluster directory; the files are our own, so one that cannot be read is a failure.
+pub fn read(dir: &Path) -> Result<Vec<Sourced<Object>>> {
     let mut files = Vec::new();
     list(dir, &mut files).map_err(|e| LabError::io(dir.display(), e))?;
     files.sort();
@@ -200,13 +213,15 @@ pub(crate) struct Snapshot {
     pub(crate) specs: Vec<PodSpec>,
     pub(crate) ingresses: Vec<IngressView>,
     pub(crate) gateways: Vec<GatewayView>,
+    /// What of it runs here; `None`: all of it.
+    pub(crate) member: Option<Member>,
 }
 
 impl Snapshot {
     /// Reads the cluster directory of the lab.
-    pub(crate) fn read(run_dir: &Path) -> Result<Snapshot> {
+    pub(crate) fn read(run_dir: &Path, settings: &Settings) -> Result<Snapshot> {
         let objects = read(&cluster_dir(run_dir))?;
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { member: settings.member.clone(), ..Snapshot::default() };
         for sourced in &objects {
             match &sourced.object {
                 Object::Node(node) => snapshot.nodes.push((**node).clone()),
@@ -231,9 +246,29 @@ impl Snapshot {
         self.specs.iter().find(|pod| pod.namespace == namespace && pod.name == name)
     }
 
-    /// Whether the lab runs this pod, and not only knows of it.
+    /// Whether the lab runs this pod, here or elsewhere, and not only knows of it.
     pub(crate) fn runs(&self, pod: &PodSpec) -> bool {
         self.node(&pod.node).is_some_and(crate::converge::is_managed)
+    }
+
+    /// Whether the lab runs this node, and runs it here.
+    pub(crate) fn runs_here(&self, node: &Node) -> bool {
+        let is_here = match &self.member {
+            None => true,
+            Some(Member::Node(name)) => name == node_name(node),
+            Some(Member::World) => false,
+        };
+        is_here && crate::converge::is_managed(node)
+    }
+
+    /// The part of the lab that has this place; `None` for what is nobody's.
+    pub(crate) fn home(&self, place: &Place) -> Option<Member> {
+        match place {
+            Place::Pod { namespace, name } => self.pod(namespace, name).map(|pod| Member::Node(pod.node.clone())),
+            Place::Unlabelled { node, .. } | Place::Node(node) => Some(Member::Node(node.clone())),
+            Place::World(_) => Some(Member::World),
+            Place::Underlay => None,
+        }
     }
 
     /// The node called `name`.

@@ -11,7 +11,7 @@ use crate::namespaces::netns;
 use crate::nodes::{self, Ending};
 use crate::pods::{PodSpec, files, pods_dir, sandbox};
 use crate::process::LabProcess;
-use crate::settings::Settings;
+use crate::settings::{Member, Settings};
 use crate::{underlay, wait, world};
 use control::api::Client;
 use k8s_openapi::api::core::v1::Node;
@@ -37,12 +37,12 @@ pub(crate) const POD_INTERFACE: &str = "eth0";
 /// takes a fraction of this.
 const IN_FORCE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Does the work and waits until every node has the cluster directory with this `digest` in force; `say` is told each
-/// step.
-pub(crate) fn converge(run_dir: &Path, digest: &str, say: &(dyn Fn(&str) + Sync)) -> Result<()> {
+/// Does the work and, with a `digest`, waits until every node has the cluster directory of this digest in force; `say` is told
+/// each step.
+pub(crate) fn converge(run_dir: &Path, digest: Option<&str>, say: &(dyn Fn(&str) + Sync)) -> Result<()> {
     let settings = Settings::read(run_dir)?;
-    let snapshot = Snapshot::read(run_dir)?;
-    let managed: Vec<&Node> = snapshot.nodes.iter().filter(|node| is_managed(node)).collect();
+    let snapshot = Snapshot::read(run_dir, &settings)?;
+    let managed: Vec<&Node> = snapshot.nodes.iter().filter(|node| snapshot.runs_here(node)).collect();
     let names: BTreeSet<&str> = managed.iter().map(|node| node_name(node)).collect();
     let wanted: Vec<&PodSpec> = snapshot.specs.iter().filter(|pod| names.contains(pod.node.as_str())).collect();
 
@@ -51,16 +51,30 @@ pub(crate) fn converge(run_dir: &Path, digest: &str, say: &(dyn Fn(&str) + Sync)
         say(&format!("node {node}: stopping"));
         nodes::stop(run_dir, node)?;
     }
-    underlay::create(run_dir, settings.underlay)?;
-    world::start(run_dir, &settings.network().world_addresses())?;
+    let world_addresses = settings.network().world_addresses();
+    match &settings.member {
+        None => {
+            underlay::create(run_dir, settings.underlay)?;
+            world::start(run_dir, &world_addresses)?;
+        }
+        Some(Member::World) => world::start(run_dir, &world_addresses)?,
+        Some(Member::Node(_)) => {
+            managed.iter().try_for_each(|node| netns::bind_own(&nodes::netns(run_dir, node_name(node))))?;
+        }
+    }
+    let began: BTreeSet<&str> =
+        names.iter().copied().filter(|node| digest.is_some() || !nodes::is_running(run_dir, node)).collect();
     for node in &managed {
         nodes::start(run_dir, node_name(node), &node_addresses(node))?;
     }
     for node in &managed {
         wait_ready(run_dir, node_name(node))?;
-        say(&format!("node {}: ready", node_name(node)));
+        if began.contains(node_name(node)) {
+            say(&format!("node {}: ready", node_name(node)));
+        }
     }
     start_missing_pods(run_dir, &wanted, &settings, say)?;
+    let Some(digest) = digest else { return Ok(()) };
     managed.iter().try_for_each(|node| wait_in_force(run_dir, node_name(node), digest))
 }
 

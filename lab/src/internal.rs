@@ -7,6 +7,7 @@ use crate::error::{LabError, Result};
 use crate::namespaces::{anchor, enter};
 use crate::nodes::Ending;
 use crate::pods::sandbox;
+use crate::settings::Settings;
 use crate::underlay::hub;
 use crate::{converge, matrix, nodes, probe, status, traffic, world};
 use serde::Serialize;
@@ -29,14 +30,15 @@ pub fn run(args: &[String]) -> Result<i32> {
         ("node", rest) => nodes::run(rest),
         ("pod", rest) => sandbox::run_supervisor(rest),
         ("pod-main", rest) => sandbox::run_main(rest),
-        ("converge", [run_dir, digest]) => run_converge(Path::new(run_dir), digest),
+        ("converge", [run_dir]) => run_converge(Path::new(run_dir), None),
+        ("converge", [run_dir, digest]) => run_converge(Path::new(run_dir), Some(digest)),
         ("restart", [run_dir, node, ending]) => {
             let ending = if ending == "kill" { Ending::Killed } else { Ending::Terminated };
             answer(&converge::restart(Path::new(run_dir), node, ending)?.as_millis())
         }
         ("inspect", [run_dir]) => {
             let run_dir = Path::new(run_dir);
-            answer(&status::inspect(run_dir, &Snapshot::read(run_dir)?)?)
+            answer(&status::inspect(run_dir, &Snapshot::read(run_dir, &Settings::read(run_dir)?)?)?)
         }
         ("probe", [request]) => answer(&probe::run(&read(request.as_bytes())?)?),
         ("traffic", [request]) => traffic::run(&read(request.as_bytes())?),
@@ -51,7 +53,7 @@ pub fn run(args: &[String]) -> Result<i32> {
 }
 
 /// Steps go to standard error as they are done, the reason of a failure to standard output: the caller makes it its own.
-fn run_converge(run_dir: &Path, digest: &str) -> Result<i32> {
+fn run_converge(run_dir: &Path, digest: Option<&str>) -> Result<i32> {
     let say = |text: &str| {
         let _ = writeln!(io::stderr(), "{text}");
     };

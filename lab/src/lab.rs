@@ -7,13 +7,15 @@ use crate::cluster::{self, Snapshot, SourcedObject};
 use crate::error::{LabError, Result};
 use crate::matrix::{self, Attempt, Cell, Matrix};
 use crate::names::{self, Meaning};
-use crate::namespaces::{anchor, enter};
+use crate::namespaces::anchor::{self, Boundary};
+use crate::namespaces::enter;
 pub use crate::nodes::Ending;
 use crate::place::Place;
+use crate::pods::PodSpec;
 use crate::probe::{self, Host, Outcome, ProbeProtocol, Report, Request};
 use crate::record::{LabLock, LabPaths, Record};
 use crate::settings::Settings;
-use crate::status::{self, LabStatus, NodeStatus, PodStatus};
+use crate::status::{self, Findings, LabStatus};
 use crate::underlay::UnderlayKind;
 use crate::{nodes, pods, underlay, world};
 use control::controller::LabNetwork;
@@ -29,7 +31,7 @@ use std::time::Duration;
 use wire::Protocol;
 
 pub use crate::cluster::Manifest;
-pub use crate::settings::{NodeOptions, TapMode};
+pub use crate::settings::{Member, NodeOptions, TapMode};
 
 /// Most nodes that the lab makes by itself.
 pub const NODES_MAX: u16 = control::controller::LabNetwork::NODES_MAX;
@@ -83,6 +85,8 @@ impl Lab {
             tap_mode: options.tap_mode,
             underlay: options.underlay,
             node_options: options.node_options.clone(),
+            member: None,
+            underlay_ranges: Vec::new(),
         };
         let plan = cluster::plan(cluster::merge(Vec::new(), given), &[], &settings)?;
         warnings.iter().chain(&plan.warnings).for_each(|warning| say(warning));
@@ -105,13 +109,19 @@ impl Lab {
     }
 
     fn start(paths: &LabPaths, lock: &LabLock, rootless: bool, digest: &str) -> Result<Lab> {
-        let pending = anchor::start(paths.name(), &paths.run_dir(), rootless)?;
+        let lab = Lab::anchored(paths, lock, if rootless { Boundary::Rootless } else { Boundary::Root })?;
+        lab.converge(Some(digest))?;
+        Ok(lab)
+    }
+
+    /// A lab in which nothing runs but its anchor.
+    pub(crate) fn anchored(paths: &LabPaths, lock: &LabLock, boundary: Boundary) -> Result<Lab> {
+        let pending = anchor::start(paths.name(), &paths.run_dir(), boundary)?;
+        let rootless = boundary == Boundary::Rootless;
         let record = Record { name: paths.name().to_owned(), anchor: pending.anchor(), rootless };
         lock.write(&record)?;
         pending.commit()?;
-        let lab = Lab { paths: paths.clone(), record };
-        lab.converge(digest)?;
-        Ok(lab)
+        Ok(Lab { paths: paths.clone(), record })
     }
 
     /// The running lab called `name`.
@@ -162,17 +172,24 @@ impl Lab {
     fn change(&self, edit: impl FnOnce(Vec<SourcedObject>) -> Vec<SourcedObject>) -> Result<Vec<String>> {
         let _lock = self.paths.lock()?;
         let run_dir = self.run_dir();
+        if let Some(member) = Settings::read(&run_dir)?.member {
+            let why =
+                format!("only {member} of the lab runs here: change the manifests of its `podplane lab controller`");
+            return Err(LabError::BadInput(why));
+        }
         let desired = cluster::read(&cluster::desired_dir(&run_dir))?;
         let previous = cluster::read(&nodes::cluster_dir(&run_dir))?;
         let plan = cluster::plan(edit(desired), &previous, &Settings::read(&run_dir)?)?;
         let digest = plan.write(&run_dir)?;
-        self.converge(&digest)?;
+        self.converge(Some(&digest))?;
         Ok(plan.warnings)
     }
 
-    fn converge(&self, digest: &str) -> Result<()> {
+    /// Makes the lab what its cluster directory says; with its digest, returns when that is in force.
+    pub(crate) fn converge(&self, digest: Option<&str>) -> Result<()> {
         let run_dir = self.run_dir().display().to_string();
-        let mut command = self.inside(&enter::Room::Lab, &["converge", &run_dir, digest])?;
+        let args: Vec<&str> = ["converge", &run_dir].into_iter().chain(digest).collect();
+        let mut command = self.inside(&enter::Room::Lab, &args)?;
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::inherit()).stdout(Stdio::piped()).spawn();
         let child = child.as_mut().map_err(|e| LabError::Failed(format!("converge: {e}")))?;
         let mut answer = String::new();
@@ -202,12 +219,13 @@ impl Lab {
     /// Nodes and pods with their state.
     pub fn status(&self) -> Result<LabStatus> {
         let run_dir = self.run_dir();
-        let (nodes, pods): (Vec<NodeStatus>, Vec<PodStatus>) =
-            self.ask(&enter::Room::Lab, &["inspect", &run_dir.display().to_string()], None)?;
+        let findings: Findings = self.ask(&enter::Room::Lab, &["inspect", &run_dir.display().to_string()], None)?;
+        let state = status::summarize(&findings);
+        let (nodes, pods, joined) = findings;
         let Snapshot { ingresses, gateways, .. } = self.snapshot()?;
         Ok(LabStatus {
             name: self.record.name.clone(),
-            state: status::summarize(&nodes, &pods),
+            state,
             rootless: self.record.rootless,
             anchor_pid: self.record.anchor.pid,
             run_dir,
@@ -215,6 +233,7 @@ impl Lab {
             pods,
             ingresses,
             gateways,
+            joined,
         })
     }
 
@@ -276,13 +295,14 @@ impl Lab {
         Ok(Report::new(place.to_string(), to, protocol, &answer, owner.map(|pod| pod.full_name())))
     }
 
-    /// Every pod to every pod, itself too: the cells of [`policy::matrix::matrix`].
+    /// Every pod that runs here to every pod, itself too: the cells of [`policy::matrix::matrix`].
     pub fn matrix(&self, question: &matrix::Question) -> Result<Matrix> {
         let run_dir = self.run_dir();
         let snapshot = self.snapshot()?;
         let specs: Vec<_> = snapshot.specs.iter().filter(|pod| snapshot.runs(pod)).collect();
+        let is_here = |pod: &&&PodSpec| snapshot.node(&pod.node).is_some_and(|node| snapshot.runs_here(node));
         let (mut cells, mut attempts) = (Vec::new(), Vec::new());
-        for from in &specs {
+        for from in specs.iter().filter(is_here) {
             for to in &specs {
                 // A pair without addresses of one family cannot even try.
                 let Some(address) = matrix::target(&from.addresses, &to.addresses, question.family) else { continue };
@@ -331,15 +351,21 @@ impl Lab {
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
-        Snapshot::read(&self.run_dir())
+        let run_dir = self.run_dir();
+        Snapshot::read(&run_dir, &Settings::read(&run_dir)?)
     }
 
     fn find(&self, place: &str, snapshot: &Snapshot) -> Result<Place> {
         let found = Place::find(place, &snapshot.census)?;
+        let home = snapshot.home(&found);
         match &found {
             // A pod that is not placed or has no address is only an object.
             Place::Pod { namespace, name } if snapshot.pod(namespace, name).is_none() => {
                 Err(LabError::BadInput(format!("{found}: the lab does not run this pod")))
+            }
+            _ if snapshot.member.is_some() && home != snapshot.member => {
+                let home = home.map_or_else(String::new, |home| format!(" but with {home}: ask there"));
+                Err(LabError::BadInput(format!("{found}: does not run here{home}")))
             }
             _ => Ok(found),
         }
@@ -389,7 +415,7 @@ fn find_host(
 }
 
 /// Makes an empty run directory where no running lab is; what a lab that died has left is removed.
-fn make_room(paths: &LabPaths) -> Result<()> {
+pub(crate) fn make_room(paths: &LabPaths) -> Result<()> {
     let record = paths.read()?;
     if record.is_some_and(|record| record.anchor.is_alive()) {
         return Err(LabError::Failed(format!(

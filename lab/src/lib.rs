@@ -2,6 +2,7 @@
 //!
 //! [`Lab`] is a lab on the network namespaces back end and everything that `podplane lab` does with it. What stands behind:
 //!
+//! - [`join`]: a lab whose parts run on several machines or in several containers
 //! - [`record`]: what is known about a lab from outside, and who may change it
 //! - [`namespaces`]: the anchor, process 1 of every lab, and the way in
 //! - [`underlay`]: the network between the nodes
@@ -24,6 +25,7 @@ pub mod error;
 pub mod explain;
 pub mod first;
 pub mod internal;
+mod join;
 mod lab;
 pub mod matrix;
 mod names;
@@ -44,7 +46,8 @@ pub mod underlay;
 mod wait;
 mod world;
 
-pub use cluster::publish;
+pub use cluster::{complete, publish, read};
 pub use converge::UNMANAGED_ANNOTATION;
-pub use lab::{Changed, Ending, Lab, Manifest, NODES_MAX, NodeOptions, TapMode, UpOptions};
+pub use join::{JoinOptions, join};
+pub use lab::{Changed, Ending, Lab, Manifest, Member, NODES_MAX, NodeOptions, TapMode, UpOptions};
 pub use pods::COMMAND_ANNOTATION;

@@ -130,6 +130,16 @@ impl LabPaths {
         }
     }
 
+    /// Takes the lab's lock, unless another command has it.
+    pub fn try_lock(&self) -> Option<LabLock> {
+        let path = self.lock_file();
+        let file = File::options().write(true).open(&path).ok()?;
+        file.try_lock().ok()?;
+        // As in `lock`.
+        let is_current = fs::metadata(&path).ok()?.ino() == file.metadata().ok()?.ino();
+        is_current.then(|| LabLock { paths: self.clone(), _file: file })
+    }
+
     /// Reads the record; `None` if there is no lab of this name.
     pub fn read(&self) -> Result<Option<Record>> {
         let path = self.record();

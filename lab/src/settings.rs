@@ -7,6 +7,7 @@ use control::controller::LabNetwork;
 use ipnet::IpNet;
 use policy::compile::CompileOptions;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -102,6 +103,25 @@ impl NodeOptions {
     }
 }
 
+/// What this machine or container is in a lab whose other parts run elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Member {
+    /// The node of this name.
+    Node(String),
+    /// The host outside of the cluster.
+    World,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Member::Node(name) => f.write_str(name),
+            Member::World => f.write_str("world"),
+        }
+    }
+}
+
 /// What of a lab's settings outlives the command that started it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
@@ -113,12 +133,19 @@ pub(crate) struct Settings {
     pub(crate) underlay: UnderlayKind,
     /// What else every node is told.
     pub(crate) node_options: NodeOptions,
+    /// What of the lab runs here; `None`: all of it.
+    #[serde(default)]
+    pub(crate) member: Option<Member>,
+    /// Networks that join the nodes, one per family; none: those of the address plan.
+    #[serde(default)]
+    pub(crate) underlay_ranges: Vec<IpNet>,
 }
 
 impl Settings {
     /// The address plan.
     pub(crate) fn network(&self) -> LabNetwork {
-        LabNetwork::with_nodes(self.nodes)
+        let network = LabNetwork::with_nodes(self.nodes);
+        if self.underlay_ranges.is_empty() { network } else { network.on(self.underlay_ranges.clone()) }
     }
 
     pub(crate) fn write(&self, run_dir: &Path) -> Result<()> {

@@ -1,10 +1,12 @@
 //! What runs in a lab.
 
 use crate::cluster::{Snapshot, node_addresses, node_name, node_pod_cidrs};
-use crate::converge::{is_managed, is_running};
+use crate::converge::is_running;
 use crate::error::Result;
-use crate::{nodes, pods};
+use crate::settings::Member;
+use crate::{nodes, pods, world};
 use control::api::Client;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::Ingress;
 use policy::objects::Gateway;
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,18 @@ pub struct LabStatus {
     pub ingresses: Vec<IngressView>,
     /// Its Gateways, in the order of their names.
     pub gateways: Vec<GatewayView>,
+    /// What of it runs here, where other parts run elsewhere: a node, or `world`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
+}
+
+/// The part of a lab that runs here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// A node's name, or `world`.
+    pub name: String,
+    /// Whether its process is there.
+    pub running: bool,
 }
 
 /// An Ingress.
@@ -144,7 +158,7 @@ pub struct NodeStatus {
     pub pod_cidrs: Vec<String>,
     /// Whether its node process says that it is ready.
     pub ready: bool,
-    /// Whether the lab runs it.
+    /// Whether the lab runs it, here.
     pub managed: bool,
     /// Socket of its API.
     pub socket: PathBuf,
@@ -183,13 +197,17 @@ pub enum PodState {
     Exited,
     /// It was not started.
     Waiting,
-    /// Its node is not run by the lab.
+    /// Its node is not run by the lab, or not here.
     Unmanaged,
 }
 
+/// Nodes, pods and the part of the lab that runs here, as they are found.
+pub(crate) type Findings = (Vec<NodeStatus>, Vec<PodStatus>, Option<Joined>);
+
 /// Looks at everything; from inside of the lab.
-pub(crate) fn inspect(run_dir: &Path, snapshot: &Snapshot) -> Result<(Vec<NodeStatus>, Vec<PodStatus>)> {
-    let nodes: Vec<NodeStatus> = snapshot.nodes.iter().map(|node| node_status(run_dir, node)).collect();
+pub(crate) fn inspect(run_dir: &Path, snapshot: &Snapshot) -> Result<Findings> {
+    let nodes: Vec<NodeStatus> =
+        snapshot.nodes.iter().map(|node| node_status(run_dir, node, snapshot.runs_here(node))).collect();
     let labels = |pod: &pods::PodSpec| {
         let object = snapshot.pods.iter().find(|object| {
             object.metadata.namespace.as_deref() == Some(&pod.namespace)
@@ -222,13 +240,19 @@ pub(crate) fn inspect(run_dir: &Path, snapshot: &Snapshot) -> Result<(Vec<NodeSt
             }
         })
         .collect();
-    Ok((nodes, pods))
+    let joined = snapshot.member.as_ref().map(|member| Joined {
+        name: member.to_string(),
+        running: match member {
+            Member::Node(name) => nodes::is_running(run_dir, name),
+            Member::World => world::is_running(run_dir),
+        },
+    });
+    Ok((nodes, pods, joined))
 }
 
-fn node_status(run_dir: &Path, node: &k8s_openapi::api::core::v1::Node) -> NodeStatus {
+fn node_status(run_dir: &Path, node: &Node, managed: bool) -> NodeStatus {
     let name = node_name(node);
     let socket = nodes::socket(run_dir, name);
-    let managed = is_managed(node);
     NodeStatus {
         name: name.to_owned(),
         addresses: node_addresses(node),
@@ -241,8 +265,9 @@ fn node_status(run_dir: &Path, node: &k8s_openapi::api::core::v1::Node) -> NodeS
 }
 
 /// The state of the whole.
-pub(crate) fn summarize(nodes: &[NodeStatus], pods: &[PodStatus]) -> LabState {
+pub(crate) fn summarize((nodes, pods, joined): &Findings) -> LabState {
+    let runs = joined.as_ref().is_none_or(|joined| joined.running);
     let nodes_ready = nodes.iter().all(|node| node.ready || !node.managed);
     let pods_run = pods.iter().all(|pod| pod.ready || pod.state == PodState::Unmanaged);
-    if nodes_ready && pods_run { LabState::Ready } else { LabState::Degraded }
+    if runs && nodes_ready && pods_run { LabState::Ready } else { LabState::Degraded }
 }

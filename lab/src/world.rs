@@ -10,20 +10,23 @@
 
 use crate::error::{LabError, Result};
 use crate::namespaces::anchor::NETNS_DIR;
-use crate::namespaces::{detach, internal_command};
+use crate::namespaces::{detach, enter, internal_command};
 use crate::nodes::create_place;
 use crate::process::LabProcess;
 use crate::server::{self, Identity, ListenPort, ServerProtocol};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 /// Its name, on the underlay and in what its server says.
 const NAME: &str = "world";
+
+/// How long its server may take to end after SIGTERM.
+const STOP_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Where its server listens: the port that needs no mention in a URL.
 const PORTS: [ListenPort; 2] =
@@ -43,10 +46,15 @@ fn pid_file(run_dir: &Path) -> PathBuf {
     run_dir.join("world.pid")
 }
 
+/// Whether its server runs.
+pub(crate) fn is_running(run_dir: &Path) -> bool {
+    LabProcess::running(&pid_file(run_dir)).is_some()
+}
+
 /// Joins it to the underlay and starts its server, whichever of them is not there.
 pub(crate) fn start(run_dir: &Path, addresses: &[IpAddr]) -> Result<()> {
     create_place(run_dir, NAME, &netns(run_dir), addresses)?;
-    if LabProcess::running(&pid_file(run_dir)).is_some() {
+    if is_running(run_dir) {
         return Ok(());
     }
     let path = log(run_dir);
@@ -70,6 +78,11 @@ pub(crate) fn start(run_dir: &Path, addresses: &[IpAddr]) -> Result<()> {
     )))
 }
 
+/// Ends its server.
+pub(crate) fn stop(run_dir: &Path) -> Result<()> {
+    LabProcess::running(&pid_file(run_dir)).map_or(Ok(()), |server| server.stop(STOP_DEADLINE))
+}
+
 /// The server, behind `lab internal world RUN_DIR ADDRESS...`.
 pub(crate) fn run(args: &[String]) -> Result<i32> {
     let bad = || LabError::BadInput("world: RUN_DIR ADDRESS...".into());
@@ -79,8 +92,7 @@ pub(crate) fn run(args: &[String]) -> Result<i32> {
     let signals: SigSet = [Signal::SIGTERM].into_iter().collect();
     signals.thread_block().map_err(|e| LabError::io("signals", e))?;
     let netns = netns(run_dir);
-    let namespace = File::open(&netns).map_err(|e| LabError::io(netns.display(), e))?;
-    setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|e| LabError::io(netns.display(), e))?;
+    enter::join_netns(&netns)?;
     LabProcess::write_own(&pid_file(run_dir))?;
     let identity = Identity { pod: NAME.into(), node: NAME.into(), addresses: addresses.map_err(|_| bad())? };
     for (port, error) in server::start(&identity, &PORTS) {

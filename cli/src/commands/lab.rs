@@ -1,5 +1,7 @@
 //! `podplane lab`: labs from Kubernetes YAML.
 
+mod controller;
+mod join;
 mod text;
 
 use super::dns_flags::DnsFlags;
@@ -11,6 +13,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use lab::error::LabError;
 use lab::probe::{Outcome, ProbeProtocol, split_target};
 use lab::server::ListenPort;
+use lab::status::LabState;
 use lab::underlay::UnderlayKind;
 use lab::{Changed, Ending, Lab, Manifest, NodeOptions, UpOptions};
 use serde_json::json;
@@ -30,10 +33,11 @@ pub(crate) enum LabCommand {
     /// Remove the objects of manifests from a running lab
     Delete(ChangeArgs),
     /// Nodes and pods of a lab, with their addresses and state
-    #[command(after_help = "Examples:
-  podplane lab status
-  podplane lab status --name big -o json")]
-    Status(NameArgs),
+    Status(StatusArgs),
+    /// Play the Kubernetes controllers: complete manifests, as a cluster directory for the nodes that join
+    Controller(controller::ControllerArgs),
+    /// Be one node of a lab, or the world outside, whose other parts run on other machines or in other containers
+    Join(join::JoinArgs),
     /// The names of the labs that run
     #[command(after_help = "Examples:
   podplane lab list
@@ -75,6 +79,22 @@ pub(crate) struct NameArgs {
     name: String,
 }
 
+/// Arguments of `podplane lab status`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  podplane lab status
+  podplane lab status --name big -o json
+  podplane lab status --ready                      for health checks
+
+Exit codes: 0 told (with --ready: and everything runs), 1 there is no such lab, or --ready and something does not run.")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Exit with 1 unless everything runs that should run here
+    #[arg(long)]
+    ready: bool,
+}
+
 /// How the nodes open TAPs.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum TapMode {
@@ -84,6 +104,16 @@ pub(crate) enum TapMode {
     Offload,
     /// Without offloads
     Plain,
+}
+
+impl From<TapMode> for lab::TapMode {
+    fn from(mode: TapMode) -> lab::TapMode {
+        match mode {
+            TapMode::Auto => lab::TapMode::Auto,
+            TapMode::Offload => lab::TapMode::Offload,
+            TapMode::Plain => lab::TapMode::Plain,
+        }
+    }
 }
 
 /// What joins the nodes.
@@ -258,8 +288,8 @@ pub(crate) struct RestartArgs {
 
 /// Runs a lab command.
 pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Failure> {
-    // What runs inside of a lab handles its signals itself.
-    if !matches!(command, LabCommand::Internal { .. }) {
+    // What runs inside of a lab, or until it is told to end, handles its signals itself.
+    if !matches!(command, LabCommand::Internal { .. } | LabCommand::Controller(_) | LabCommand::Join(_)) {
         lab::first::obey_signals().map_err(failure)?;
     }
     match command {
@@ -272,10 +302,13 @@ pub(crate) fn run(command: LabCommand, context: &Context) -> Result<Answer, Fail
             let changed = open(&args.name)?.delete(&read(&args.manifests.paths)?).map_err(failure)?;
             show_change("deleted", &changed, context)
         }
-        LabCommand::Status(name) => {
-            context.show(&open(&name)?.status().map_err(failure)?, text::status)?;
-            Ok(Answer::Yes)
+        LabCommand::Status(args) => {
+            let status = open(&args.name)?.status().map_err(failure)?;
+            context.show(&status, text::status)?;
+            Ok(if args.ready && status.state != LabState::Ready { Answer::No } else { Answer::Yes })
         }
+        LabCommand::Controller(args) => controller::run(args, context),
+        LabCommand::Join(args) => join::run(args),
         LabCommand::List => {
             let names = lab::record::list(&lab::record::default_base());
             context.show(&json!({ "labs": names }), |_| names.iter().map(|name| format!("{name}\n")).collect())?;
@@ -335,31 +368,32 @@ fn up(args: UpArgs, context: &Context) -> Result<Answer, Failure> {
     if manifests.is_empty() && !args.paths.is_empty() {
         return Err(Failure::BadInput("no manifests".into()));
     }
-    // What a node would refuse is told here.
-    args.dns.cluster_dns(args.services.cluster_dns.as_ref()).map_err(Failure::BadInput)?;
-    let shards = (args.shards > 1).then(|| format!("--shards={}", args.shards));
-    let others = args.dns.args().into_iter().chain(shards).collect();
+    let node_options = node_options(&args.services, args.dns, args.shards)?;
     let options = UpOptions {
         name: args.name.name,
         manifests,
         nodes: args.nodes,
         rootless: args.rootless,
-        tap_mode: match args.tap_mode {
-            TapMode::Auto => lab::TapMode::Auto,
-            TapMode::Offload => lab::TapMode::Offload,
-            TapMode::Plain => lab::TapMode::Plain,
-        },
+        tap_mode: args.tap_mode.into(),
         underlay: match args.underlay {
             Underlay::Auto => UnderlayKind::Auto,
             Underlay::Bridge => UnderlayKind::Bridge,
             Underlay::Hub => UnderlayKind::Hub,
         },
-        node_options: NodeOptions { cluster_domain: args.dns.cluster_domain, others, ..args.services.node_options() },
+        node_options,
     };
     let lab = Lab::up(&options, &mut output::warn).map_err(failure)?;
     let status = lab.status().map_err(failure)?;
     context.show(&status, text::up)?;
     Ok(Answer::Yes)
+}
+
+/// What the nodes of a lab are told; what one would refuse is refused here.
+fn node_options(services: &ServiceFlags, dns: DnsFlags, shards: u16) -> Result<NodeOptions, Failure> {
+    dns.cluster_dns(services.cluster_dns.as_ref()).map_err(Failure::BadInput)?;
+    let shards = (shards > 1).then(|| format!("--shards={shards}"));
+    let others = dns.args().into_iter().chain(shards).collect();
+    Ok(NodeOptions { cluster_domain: dns.cluster_domain, others, ..services.node_options() })
 }
 
 fn show_change(what: &str, changed: &Changed, context: &Context) -> Result<Answer, Failure> {

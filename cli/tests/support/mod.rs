@@ -7,6 +7,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod capture;
+pub mod docker;
 pub mod ingress;
 pub mod manifests;
 pub mod policies;

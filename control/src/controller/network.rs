@@ -42,6 +42,16 @@ impl LabNetwork {
         LabNetwork { nodes, ..LabNetwork::default() }
     }
 
+    /// The same plan on another underlay, which has one network per family: an IPv4 one of at most 24 bits, an IPv6 one of at
+    /// most 112.
+    pub fn on(self, underlay: Vec<IpNet>) -> LabNetwork {
+        let range = |net: &IpNet| {
+            let (first, last) = LOAD_BALANCER_HOSTS[usize::from(net.addr().is_ipv6())];
+            (address_at(net, first), address_at(net, last))
+        };
+        LabNetwork { load_balancers: underlay.iter().map(range).collect(), underlay, ..self }
+    }
+
     /// Underlay addresses of node number `index` (from 1).
     pub fn node_addresses(&self, index: u16) -> Vec<IpAddr> {
         self.underlay.iter().map(|net| address_at(net, NODE_HOST_BASE + u128::from(index))).collect()
@@ -77,15 +87,14 @@ impl LabNetwork {
 impl Default for LabNetwork {
     fn default() -> LabNetwork {
         let net = |text: &str| text.parse::<IpNet>().expect("a literal network");
-        let underlay = vec![net("172.30.0.0/24"), net("fd00:172:30::/64")];
-        let pools = underlay.iter().zip(LOAD_BALANCER_HOSTS);
-        LabNetwork {
+        let network = LabNetwork {
             nodes: 2,
-            load_balancers: pools.map(|(net, (a, b))| (address_at(net, a), address_at(net, b))).collect(),
-            underlay,
+            load_balancers: Vec::new(),
+            underlay: Vec::new(),
             pods: vec![(net("10.244.0.0/16"), 24), (net("fd00:10:244::/48"), 64)],
             services: vec![net("10.96.0.0/16"), net("fd00:10:96::/112")],
-        }
+        };
+        network.on(vec![net("172.30.0.0/24"), net("fd00:172:30::/64")])
     }
 }
 
@@ -103,6 +112,15 @@ mod tests {
         assert_eq!(network.dns_addresses()[0].to_string(), "10.96.0.10");
         let pool = network.load_balancer_pool().to_string();
         assert_eq!(pool, "of the lab (172.30.0.200-172.30.0.250, fd00:172:30::200-fd00:172:30::250)");
+    }
+
+    #[test]
+    fn another_underlay_has_the_same_host_numbers() {
+        let network = LabNetwork::with_nodes(3).on(vec!["10.213.0.0/24".parse().unwrap()]);
+        assert_eq!(network.node_addresses(3), ["10.213.0.13".parse::<IpAddr>().unwrap()]);
+        assert_eq!(network.world_addresses()[0].to_string(), "10.213.0.100");
+        assert_eq!(network.load_balancer_pool().to_string(), "of the lab (10.213.0.200-10.213.0.250)");
+        assert_eq!(network.pod_cidrs(1).len(), 2);
     }
 
     #[test]

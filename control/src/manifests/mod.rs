@@ -155,6 +155,11 @@ impl Manifests {
         self.definitions.cluster()
     }
 
+    /// The objects as the paths have them, each once and none that was refused.
+    pub fn written(&self) -> Vec<Sourced<Object>> {
+        settle(self.files.values().flatten().cloned().collect()).0
+    }
+
     /// Looks at what may have changed; an update if something is other than at the last look. The first look always gives
     /// one.
     pub fn refresh(&mut self) -> Option<Update> {

@@ -7,7 +7,14 @@ fn manifest(text: &str) -> Vec<Manifest> {
 }
 
 fn settings() -> Settings {
-    Settings { nodes: 2, tap_mode: TapMode::Auto, underlay: UnderlayKind::Auto, node_options: NodeOptions::default() }
+    Settings {
+        nodes: 2,
+        tap_mode: TapMode::Auto,
+        underlay: UnderlayKind::Auto,
+        node_options: NodeOptions::default(),
+        member: None,
+        underlay_ranges: Vec::new(),
+    }
 }
 
 const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
@@ -60,10 +67,16 @@ fn what_is_written_is_read_again() {
     let dir = std::env::temp_dir().join(format!("podplane-cluster-{}", std::process::id()));
     let (given, _) = parse(&manifest(&format!("{NAMESPACE}---\n{POD}"))).unwrap();
     plan(given, &[], &settings()).unwrap().write(&dir).unwrap();
-    let snapshot = Snapshot::read(&dir).unwrap();
+    let snapshot = Snapshot::read(&dir, &settings()).unwrap();
     assert_eq!(snapshot.nodes.len(), 2);
     let pod = snapshot.pod("shop", "a").unwrap();
     assert!(snapshot.runs(pod));
+    assert!(snapshot.nodes.iter().all(|node| snapshot.runs_here(node)));
+    for (member, here) in [(Member::Node("node2".into()), ["node2"].as_slice()), (Member::World, &[])] {
+        let snapshot = Snapshot::read(&dir, &Settings { member: Some(member), ..settings() }).unwrap();
+        let nodes: Vec<&str> = snapshot.nodes.iter().filter(|node| snapshot.runs_here(node)).map(node_name).collect();
+        assert_eq!(nodes, here);
+    }
     assert_eq!(pod.addresses.len(), 2);
     assert_eq!(read(&desired_dir(&dir)).unwrap().len(), 2);
     fs::remove_dir_all(&dir).unwrap();

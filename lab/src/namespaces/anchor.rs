@@ -27,6 +27,32 @@ pub const STOP_DEADLINE: Duration = Duration::from_secs(3);
 /// Folder of network namespace files in the run directory: a tmpfs inside the lab, empty outside.
 pub const NETNS_DIR: &str = "netns";
 
+/// Which namespaces a lab has of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boundary {
+    /// All but the user namespace.
+    Root,
+    /// The user namespace too.
+    Rootless,
+    /// As `Root`, but for the network namespace: that of whoever starts it leads to the other parts of the lab.
+    Joined,
+}
+
+impl Boundary {
+    const NAMES: [(Boundary, &str); 3] =
+        [(Boundary::Root, "root"), (Boundary::Rootless, "rootless"), (Boundary::Joined, "joined")];
+
+    fn name(self) -> &'static str {
+        let mut names = Boundary::NAMES.iter();
+        names.find(|(boundary, _)| *boundary == self).map_or("", |(_, name)| name)
+    }
+
+    fn of(name: &str) -> Option<Boundary> {
+        let mut names = Boundary::NAMES.iter();
+        names.find(|(_, own)| *own == name).map(|(boundary, _)| *boundary)
+    }
+}
+
 /// What the anchor is told when it is recorded.
 const COMMIT: &[u8; 1] = b"\n";
 
@@ -53,8 +79,8 @@ impl Pending {
 }
 
 /// Starts an anchor whose run directory is `run_dir` and waits until it is ready.
-pub fn start(name: &str, run_dir: &Path, rootless: bool) -> Result<Pending> {
-    preflight::check(rootless)?;
+pub fn start(name: &str, run_dir: &Path, boundary: Boundary) -> Result<Pending> {
+    preflight::check(boundary == Boundary::Rootless)?;
     let netns = run_dir.join(NETNS_DIR);
     fs::create_dir(&netns).map_err(|e| LabError::io(netns.display(), e))?;
     let log = run_dir.join(ANCHOR_LOG);
@@ -62,7 +88,7 @@ pub fn start(name: &str, run_dir: &Path, rootless: bool) -> Result<Pending> {
     let mut child = internal_command("anchor")?
         .arg(name)
         .arg(run_dir)
-        .arg(if rootless { "rootless" } else { "root" })
+        .arg(boundary.name())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -104,22 +130,18 @@ pub fn stop(anchor: ProcessId) -> Result<()> {
     Err(LabError::Failed(format!("process {} of the lab does not end", anchor.pid)))
 }
 
-/// The process behind `lab internal anchor NAME RUN_DIR root|rootless`: makes the namespaces, starts process 1 in them and
+/// The process behind `lab internal anchor NAME RUN_DIR root|rootless|joined`: makes the namespaces, starts process 1 in them and
 /// prints its process id as seen from outside.
 pub fn run(args: &[String]) -> Result<i32> {
-    let [name, run_dir, mode] = args else {
-        return Err(LabError::BadInput("anchor: NAME RUN_DIR root|rootless".into()));
-    };
+    let bad = || LabError::BadInput("anchor: NAME RUN_DIR root|rootless|joined".into());
+    let [name, run_dir, boundary] = args else { return Err(bad()) };
+    let boundary = Boundary::of(boundary).ok_or_else(bad)?;
     let (uid, gid) = (geteuid(), getegid());
-    let mut flags = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWNET;
-    let rootless = mode == "rootless";
-    if rootless {
-        flags |= CloneFlags::CLONE_NEWUSER;
-    }
+    let mut flags =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let rootless = boundary == Boundary::Rootless;
+    flags.set(CloneFlags::CLONE_NEWUSER, rootless);
+    flags.set(CloneFlags::CLONE_NEWNET, boundary != Boundary::Joined);
     unshare(flags).map_err(|e| preflight::explain_unshare(e, rootless))?;
     if rootless {
         for (file, content) in [

@@ -68,7 +68,7 @@ pub fn run(args: &[String]) -> Result<i32> {
     match &room {
         Room::Lab => {}
         Room::World { netns, address } => {
-            join_file(netns, CloneFlags::CLONE_NEWNET)?;
+            join_netns(netns)?;
             if let Some(address) = address {
                 Netlink::open()
                     .and_then(|mut netlink| netlink.add_address(INTERFACE, IpNet::from(*address)))
@@ -79,7 +79,7 @@ pub fn run(args: &[String]) -> Result<i32> {
             if let Some(process) = LabProcess::running(process) {
                 join(Path::new("/proc"), process.proc.pid, &["uts"])?;
             }
-            join_file(netns, CloneFlags::CLONE_NEWNET)?;
+            join_netns(netns)?;
         }
         Room::Pod(pid_file) => {
             let supervisor = LabProcess::running(pid_file)
@@ -136,10 +136,8 @@ fn join(proc: &Path, pid: i32, names: &[&str]) -> Result<()> {
             }
             _ => LabError::io(path.display(), e),
         })?;
-        let own = fs::metadata(Path::new("/proc/self/ns").join(name));
-        let same = own.is_ok_and(|own| file.metadata().is_ok_and(|theirs| theirs.ino() == own.ino()));
         // A process may not join the user namespace that it is in.
-        if !same {
+        if !is_own(&file, name) {
             open.push((path, file));
         }
     }
@@ -149,7 +147,17 @@ fn join(proc: &Path, pid: i32, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn join_file(path: &Path, kind: CloneFlags) -> Result<()> {
+/// Whether this process is in the namespace `file`.
+fn is_own(file: &File, name: &str) -> bool {
+    let own = fs::metadata(Path::new("/proc/self/ns").join(name));
+    own.is_ok_and(|own| file.metadata().is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (own.dev(), own.ino())))
+}
+
+/// Joins the network namespace at `path`. To stay where one is needs no capability.
+pub(crate) fn join_netns(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(|e| LabError::io(path.display(), e))?;
-    setns(&file, kind).map_err(|e| LabError::io(path.display(), e))
+    if is_own(&file, "net") {
+        return Ok(());
+    }
+    setns(&file, CloneFlags::CLONE_NEWNET).map_err(|e| LabError::io(path.display(), e))
 }

@@ -28,6 +28,24 @@ pub fn create(path: &Path) -> Result<()> {
     })
 }
 
+/// Binds the network namespace of this process to `path`, unless that is there.
+pub fn bind_own(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let none: Option<&str> = None;
+    let bound = File::create_new(path).and_then(|_| {
+        mount(Some("/proc/thread-self/ns/net"), path, none, MsFlags::MS_BIND, none)?;
+        // As in `create`.
+        let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+        Ok(())
+    });
+    bound.map_err(|e| {
+        let _ = remove(path);
+        LabError::io(format_args!("network namespace {}", path.display()), e)
+    })
+}
+
 /// Runs `job` in the network namespace at `path`.
 pub fn within<T: Send>(path: &Path, job: impl FnOnce() -> io::Result<T> + Send) -> Result<T> {
     let namespace = File::open(path).map_err(|e| LabError::io(path.display(), e))?;

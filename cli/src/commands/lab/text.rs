@@ -32,8 +32,9 @@ pub(super) fn status(lab: &LabStatus) -> String {
         LabState::Degraded => "degraded",
     };
     let rootless = if lab.rootless { ", rootless" } else { "" };
+    let joined = lab.joined.as_ref().map(|joined| format!(", {} of it", joined.name)).unwrap_or_default();
     let mut text = format!(
-        "lab {}: {state}{rootless} (process {}, files in {})\n\n",
+        "lab {}{joined}: {state}{rootless} (process {}, files in {})\n\n",
         lab.name,
         lab.anchor_pid,
         lab.run_dir.display()
@@ -42,15 +43,15 @@ pub(super) fn status(lab: &LabStatus) -> String {
     nodes.extend(
         lab.nodes
             .iter()
-            .map(|node| [node.name.clone(), node_state(node).into(), list(&node.addresses), list(&node.pod_cidrs)]),
+            .map(|node| [node.name.clone(), node_state(node, lab), list(&node.addresses), list(&node.pod_cidrs)]),
     );
     text.push_str(&table(&nodes));
     text.push('\n');
     let mut pods = vec![["POD", "STATE", "NODE", "ADDRESSES"].map(str::to_owned)];
     pods.extend(
-        lab.pods
-            .iter()
-            .map(|pod| [format!("{}/{}", pod.namespace, pod.name), pod_state(pod), pod.node.clone(), list(&pod.ips)]),
+        lab.pods.iter().map(|pod| {
+            [format!("{}/{}", pod.namespace, pod.name), pod_state(pod, lab), pod.node.clone(), list(&pod.ips)]
+        }),
     );
     text.push_str(&table(&pods));
     text.push_str(&doors(lab));
@@ -81,21 +82,26 @@ fn doors(lab: &LabStatus) -> String {
     text
 }
 
-fn node_state(node: &NodeStatus) -> &'static str {
+fn node_state(node: &NodeStatus, lab: &LabStatus) -> String {
     match (node.managed, node.ready) {
-        (false, _) => "unmanaged",
-        (true, true) => "ready",
-        (true, false) => "not ready",
+        (false, _) => not_here(lab),
+        (true, true) => "ready".into(),
+        (true, false) => "not ready".into(),
     }
 }
 
-fn pod_state(pod: &PodStatus) -> String {
+/// What is said of nodes and pods that this lab does not run.
+fn not_here(lab: &LabStatus) -> String {
+    if lab.joined.is_some() { "elsewhere".into() } else { "unmanaged".into() }
+}
+
+fn pod_state(pod: &PodStatus, lab: &LabStatus) -> String {
     match (pod.state, pod.exit_code) {
         (PodState::Running, _) => "running".into(),
         (PodState::Exited, Some(code)) => format!("exited ({code})"),
         (PodState::Exited, None) => "exited".into(),
         (PodState::Waiting, _) => "waiting".into(),
-        (PodState::Unmanaged, _) => "unmanaged".into(),
+        (PodState::Unmanaged, _) => not_here(lab),
     }
 }
 
