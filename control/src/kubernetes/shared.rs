@@ -421,6 +421,7 @@ impl Inner {
         let outcome = self.put(slot.0, value);
         let what = match outcome {
             Outcome::Nameless => "an object without a name is left out",
+            Outcome::Stranger => "an object of another kind is left out",
             Outcome::NoRoom => "there are more objects than there is room for: the others are left out",
             Outcome::Changed | Outcome::Same | Outcome::Refused => return outcome,
         };

@@ -36,6 +36,8 @@ pub(super) enum Outcome {
     Refused,
     /// It has no name, so nothing can be said about it.
     Nameless,
+    /// It says that it is of another kind.
+    Stranger,
     /// There is no room for more objects.
     NoRoom,
 }
@@ -114,7 +116,9 @@ impl Store {
     pub(super) fn put(&mut self, kind: Kind, value: Value) -> Outcome {
         let Some(key) = key_of(kind, &value) else { return Outcome::Nameless };
         let Value::Object(mut fields) = value else { return Outcome::Nameless };
-        fields.entry("kind").or_insert_with(|| kind.as_str().into());
+        if fields.entry("kind").or_insert_with(|| kind.as_str().into()) != kind.as_str() {
+            return Outcome::Stranger;
+        }
         fields.entry("apiVersion").or_insert_with(|| kind.api_version().into());
         prune(kind, &mut fields);
         let value = Value::Object(fields);

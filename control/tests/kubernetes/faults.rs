@@ -29,6 +29,8 @@ fn a_connection_that_breaks_within_a_line_costs_no_list() {
     let line = recording("pods.watch.jsonl");
     server.say("pods", &line.as_bytes()[..700]);
     server.end_watches("pods", false);
+    // What is said before would be the rest of the line.
+    followed.until("another watch", |followed| followed.resource("pods").watches >= 2);
     server.play_lines("pods", 2);
     followed.until("the pod", |followed| followed.has_pod("shop", "backend-1"));
     assert_eq!(followed.resource("pods").lists, 1);

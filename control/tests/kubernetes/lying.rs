@@ -163,14 +163,15 @@ fn what_is_said_twice_or_of_nobody_changes_nothing() {
 }
 
 #[test]
-fn objects_without_a_name_are_left_out_and_told() {
+fn objects_without_a_name_or_of_another_kind_are_left_out_and_told() {
     let server = ApiServer::recorded();
     let mut list: Value = serde_json::from_str(&recording("pods.list.json")).expect("a list");
     let items = list["items"].as_array_mut().expect("items");
+    items.push(json!({"kind": "Service", "metadata": {"namespace": "shop", "name": "stranger"}}));
     items.push(json!({"spec": {}}));
     items.push(json!(7));
     server.answer("/pods?limit", 1, Answer::new(200, list.to_string()));
     let mut followed = synced(&server);
     followed.until("it is told", |followed| followed.tells("pods: an object without a name is left out"));
-    assert_eq!((followed.cluster().pods.len(), followed.resource("pods").not_understood), (5, 2));
+    assert_eq!((followed.cluster().pods.len(), followed.resource("pods").not_understood), (5, 3));
 }

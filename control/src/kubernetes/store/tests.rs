@@ -1,8 +1,12 @@
 //! What the store makes of objects, and the room that they take.
 
 use super::*;
+use crate::kubernetes::PROXY_KINDS;
+use crate::kubernetes::answer::{read_event, read_page};
+use crate::kubernetes::secrets::named_by;
 use policy::cluster::Definitions;
 use policy::compile::{CompileOptions, Compiler};
+use proptest::prelude::*;
 use serde_json::json;
 
 fn policy(name: &str, selector: Value) -> Value {
@@ -72,6 +76,76 @@ fn problems_are_told_up_to_a_number() {
     let texts = texts(&store);
     assert_eq!(texts.len(), PROBLEMS_MAX + 1);
     assert!(texts[PROBLEMS_MAX].contains("there are more than 1000 problems"), "{}", texts[PROBLEMS_MAX]);
+}
+
+/// Any JSON, more often than not with the fields that objects have.
+fn any_json() -> impl Strategy<Value = Value> {
+    const NAMES: &[&str] = &[
+        "metadata",
+        "name",
+        "namespace",
+        "labels",
+        "annotations",
+        "spec",
+        "status",
+        "podIPs",
+        "podCIDRs",
+        "addresses",
+        "ports",
+        "endpoints",
+        "tls",
+        "rules",
+        "listeners",
+        "conditions",
+        "data",
+        "kind",
+        "type",
+        "object",
+        "items",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "[a-z0-9./:-]{0,12}".prop_map(Value::from),
+        prop_oneof![Just("Pod"), Just("ADDED"), Just("DELETED"), Just("BOOKMARK"), Just("ERROR"), Just("PodList")]
+            .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 60, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(proptest::sample::select(NAMES), inner, 0..6)
+                .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_server_says_is_judged_and_nothing_breaks(value in any_json(), name in "[a-z]{0,3}") {
+        let mut store = Store::new(true);
+        let mut named = value.clone();
+        if let Value::Object(fields) = &mut named {
+            fields.insert("metadata".to_owned(), json!({"name": name, "namespace": "shop", "labels": value}));
+        }
+        for kind in [PROXY_KINDS, &[Kind::Pod, Kind::NetworkPolicy, Kind::ClusterNetworkPolicy]].concat() {
+            for value in [&value, &named] {
+                named_by(kind, value);
+                let outcome = store.put(kind, value.clone());
+                let is_held = key_of(kind, value).is_some_and(|key| store.has(kind, &key));
+                prop_assert_eq!(matches!(outcome, Outcome::Nameless | Outcome::Stranger), !is_held);
+            }
+        }
+        Definitions::default().apply(store.take().0);
+        let text = value.to_string();
+        for cut in 0..=text.len() {
+            let _ = read_event(&text.as_bytes()[..cut], Kind::Pod);
+        }
+        let _ = read_page(text.as_bytes(), Kind::Pod, &mut |_| {});
+    }
 }
 
 /// Bytes that stay allocated for `objects` of a kind: in the store, as definitions and in tables.

@@ -3,7 +3,7 @@
 use super::{Answer, Shared, State, key, lock, recording};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +25,11 @@ pub(super) fn serve(shared: &Shared, connection: TcpStream) -> io::Result<()> {
             }
             head.push_str(&line);
         }
+        // What is written here is not kept.
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        io::copy(&mut reader.by_ref().take(length.unwrap_or(0)), &mut io::sink())?;
         let uri = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let ruled = {
             let mut state = lock(shared);
