@@ -62,8 +62,11 @@ impl Bench {
         sh("mount -t tmpfs tmpfs /run && ip netns add open && ip netns add closed");
         let folder = TempDir::new().unwrap();
         let (cluster, socket) = (folder.path().join("cluster"), folder.path().join("node.sock"));
-        let mut config =
-            AgentConfig { underlay_mtu: Some(1500), ..AgentConfig::new("node1", cluster.as_path(), &socket) };
+        let mut config = AgentConfig {
+            underlay_mtu: Some(1500),
+            cni_conf_dir: Some(folder.path().join("net.d")),
+            ..AgentConfig::new("node1", cluster.as_path(), &socket)
+        };
         change(&mut config);
         let agent = Arc::new(Agent::new(config).unwrap());
         let parsed = parse("test.yaml", MANIFESTS);
@@ -112,6 +115,20 @@ fn refusal(result: Result<crate::api::Port, ClientError>) -> ApiError {
 fn pings(from: &str, to: &str) -> bool {
     let arguments = ["netns", "exec", from, "ping", "-c", "1", "-W", "1", to];
     std::process::Command::new("ip").args(arguments).stdout(std::process::Stdio::null()).status().unwrap().success()
+}
+
+#[test]
+fn the_container_runtime_gets_its_configuration_when_the_node_forwards() {
+    namespace::run(|| {
+        let mut bench = Bench::new();
+        let conflist = bench.folder.path().join("net.d").join(crate::installation::CONFLIST_FILE);
+        bench.write(|object| !matches!(object, Object::Node(_)));
+        bench.agent.retry();
+        assert!(!conflist.exists());
+        bench.write(|_| true);
+        let text = std::fs::read_to_string(&conflist).unwrap();
+        assert!(text.contains(&*bench.agent.config.socket.to_string_lossy()), "{text}");
+    });
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //!
 //! The decisions are values without I/O: [`wish`] what to patch, [`desk`] what is due and when to try again, [`election`] who leads,
 //! [`events`] what is told and how often, [`node`], [`balancers`], [`pod_cidrs`] and [`routes`] what is wished. [`send`] is one
-//! request and [`Writer`] the thread that joins them. Nothing here can hold up what is in force: a node forwards with and without it.
+//! request and [`Writer`] the thread that joins
+//! them; [`Publisher`] is the writer of the proxy, as `agent::writes` has that of agents. Nothing here can hold up what is in force: a node forwards with and without it.
 
 mod balancers;
 mod desk;
@@ -17,6 +18,7 @@ mod election;
 mod events;
 mod node;
 mod pod_cidrs;
+mod publisher;
 mod routes;
 mod send;
 mod target;
@@ -27,7 +29,7 @@ pub use balancers::Balancers;
 pub use election::LeaseName;
 pub use node::annotations_of_node;
 pub use pod_cidrs::ClusterCidrs;
-pub use routes::{addresses_of, statuses_of_routes};
+pub use publisher::Publisher;
 pub use target::Target;
 pub use wish::Wish;
 pub use writer::{Writer, WriterConfig};

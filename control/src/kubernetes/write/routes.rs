@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::net::IpAddr;
 
 /// Where clients reach the proxy: the addresses and names of `service`, as its load balancer has them, or its externalIPs.
-pub fn addresses_of(cluster: &Cluster, service: &Key) -> Vec<Value> {
+pub(super) fn addresses_of(cluster: &Cluster, service: &Key) -> Vec<Value> {
     let Some(service) = cluster.services.get(service).map(|service| &service.object) else { return Vec::new() };
     let of_balancer = of_load_balancer(service);
     if !of_balancer.is_empty() {
@@ -35,7 +35,7 @@ fn of_load_balancer(service: &Service) -> Vec<Value> {
 }
 
 /// What the objects that `statuses` speaks of should say, if the proxy is reached at `addresses` and is `controller` to Gateways.
-pub fn statuses_of_routes(statuses: &Statuses, addresses: &[Value], controller: &str) -> Wishes {
+pub(super) fn statuses_of_routes(statuses: &Statuses, addresses: &[Value], controller: &str) -> Wishes {
     let target = |kind: Kind, (namespace, name): &Key| Target::new(kind, namespace, name);
     let mut wishes = Wishes::new();
     for key in &statuses.ingresses {

@@ -4,7 +4,9 @@ mod server;
 
 use super::*;
 use crate::kubernetes::connect::Access;
-use policy::objects::{Kind, ObjectRef, Severity, Source};
+use policy::cluster::Cluster;
+use policy::objects::{Kind, ObjectRef, Severity, Source, parse};
+use policy::routes::{RouteOptions, compile};
 use serde_json::{Value, json};
 use server::{Asked, Server};
 use tempfile::TempDir;
@@ -13,8 +15,8 @@ const NODE: &str = "/api/v1/nodes/node1";
 const SERVICE: &str = "/api/v1/namespaces/shop/services/web";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/podplane-system/leases/podplane-controller";
 
-/// A writer of node1 on `server`; the folder holds its kubeconfig.
-fn start(server: &Server) -> (Writer, TempDir) {
+/// A kubeconfig for `server`, in a folder of its own.
+fn access(server: &Server) -> (Access, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
     let kubeconfig = json!({
@@ -24,8 +26,14 @@ fn start(server: &Server) -> (Writer, TempDir) {
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
     });
     std::fs::write(&path, kubeconfig.to_string()).unwrap();
+    (Access { kubeconfig: Some(path), ..Access::default() }, folder)
+}
+
+/// A writer of node1 on `server`; the folder holds its kubeconfig.
+fn start(server: &Server) -> (Writer, TempDir) {
+    let (access, folder) = access(server);
     let config = WriterConfig {
-        access: Access { kubeconfig: Some(path), ..Access::default() },
+        access,
         lease: LeaseName { namespace: "podplane-system".to_owned(), name: "podplane-controller".to_owned() },
         instance: "node1".to_owned(),
         manager: "podplane-agent",
@@ -211,4 +219,43 @@ fn a_refused_object_is_told_on_the_object_with_its_uid() {
     writer.set(Wanted { own: node_wish(), own_problems: problems, ..Wanted::default() });
     let asked = server.wait("the patch", |asked| !about(asked, "PATCH").is_empty());
     assert_eq!(about(&asked, "POST").len(), 1);
+}
+
+#[test]
+fn a_proxy_says_on_ingresses_where_it_is_reached_and_follows_its_service() {
+    const INGRESS: &str = "/apis/networking.k8s.io/v1/namespaces/shop/ingresses/shop";
+    let cluster = |address: &str| {
+        let text = format!(
+            "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: shop, namespace: shop}}
+spec: {{defaultBackend: {{service: {{name: web, port: {{number: 80}}}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: door, namespace: podplane-system}}
+spec: {{type: LoadBalancer, clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ports: [{{port: 80}}]}}
+status: {{loadBalancer: {{ingress: [{{ip: {address}}}]}}}}
+"
+        );
+        Cluster::from_objects(parse("test", &text).objects).0
+    };
+    let server = Server::start();
+    server.put(INGRESS, json!({"metadata": {"name": "shop"}, "status": {"loadBalancer": {}}}));
+    let (access, _folder) = access(&server);
+    let lease = LeaseName { namespace: "podplane-system".to_owned(), name: "podplane-ingress".to_owned() };
+    let service = ("podplane-system".to_owned(), "door".to_owned());
+    let publisher = Publisher::start(access, lease, "pod-1".to_owned(), &service, "podplane.io/gateway").unwrap();
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        let cluster = cluster(address);
+        publisher.publish(&cluster, compile(&cluster, &RouteOptions::default()).statuses, &[]);
+        server.wait_for_object(INGRESS, |ingress| {
+            ingress["status"]["loadBalancer"] == json!({"ingress": [{"ip": address}]})
+        });
+    }
+    let asked = server.asked();
+    let patches = about(&asked, "PATCH");
+    assert!(patches.iter().all(|patch| patch.line == format!("PATCH {INGRESS}/status?fieldManager=podplane-ingress")));
+    assert_eq!(patches.len(), 2);
 }
