@@ -40,20 +40,24 @@ impl SourceArgs {
     /// Opens the source; of an API server, objects of `kinds` are needed, and the Secrets `secrets` whoever names them. To be
     /// called before there are threads: SIGTERM and SIGINT are blocked for all that come later.
     pub(crate) fn open(&self, kinds: &[Kind], secrets: Vec<(String, String)>) -> Result<(Following, Stop), Failure> {
-        let Place { paths, kubeconfig, in_cluster } = &self.place;
+        let paths = &self.place.paths;
         if !paths.is_empty() {
             let source = follow::open(paths, LabNetwork::default())?;
             // Not before: a signal ends whoever still waits for standard input.
             return Ok((source.into(), follow::stop()?));
         }
         let stop = follow::stop()?;
-        let (kubeconfig, server) = (kubeconfig.clone(), self.api_server.clone());
-        let access = Access { kubeconfig, in_cluster: *in_cluster, server };
-        let source = KubernetesSource::open(SourceConfig { secrets, ..SourceConfig::new(access, kinds) });
+        let source = KubernetesSource::open(SourceConfig { secrets, ..SourceConfig::new(self.access(), kinds) });
         let source = source.map_err(|error| match error {
             OpenError::Access(error) => Failure::BadInput(error.to_string()),
             OpenError::System(_) => Failure::Failed(error.to_string()),
         })?;
         Ok((source.into(), stop))
+    }
+
+    /// The way to the API server, if the objects come from one.
+    pub(crate) fn access(&self) -> Access {
+        let Place { kubeconfig, in_cluster, .. } = &self.place;
+        Access { kubeconfig: kubeconfig.clone(), in_cluster: *in_cluster, server: self.api_server.clone() }
     }
 }

@@ -7,11 +7,15 @@ use clap::Args;
 use control::Stop;
 use control::following::Following;
 use control::kubernetes::PROXY_KINDS;
+use control::kubernetes::write::{LeaseName, Publisher};
 use gateway::http::{AccessLog, Config, HttpServer, ServerConfig};
 use ipnet::IpNet;
 use policy::routes::RouteOptions;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// Variable with the name of a pod.
+const POD_NAME_VARIABLE: &str = "HOSTNAME";
 
 /// Arguments of `podplane ingress`.
 #[derive(Args)]
@@ -21,6 +25,7 @@ use std::time::Duration;
   curl --resolve shop.example:8443:127.0.0.1 https://shop.example:8443/
   podplane ingress -f manifests/ --http [::]:80 --https [::]:443 --proxy-protocol --trusted-proxies 10.0.0.0/8
   podplane ingress --in-cluster --http [::]:80 --https [::]:443           the objects of the cluster that it runs in
+  podplane ingress --in-cluster --http [::]:80 --https [::]:443 --publish-service podplane-system/podplane-ingress
 
 Served are the Ingresses of IngressClasses whose spec.controller is that of --controller (and those without a class, if one of
 these is the default class), and the HTTPRoutes of Gateways whose class is that of --gateway-controller. What manifests leave
@@ -84,12 +89,29 @@ pub(crate) struct IngressArgs {
     /// Prometheus (docs/metrics.md explains them) [default: nowhere]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) healthz_listen: Option<SocketAddr>,
+    /// Write the status of what is served to the API server: clients reach the proxy at the addresses of this Service
+    /// [default: nothing is written]
+    #[arg(long, value_name = "NS/SERVICE", value_parser = namespaced, conflicts_with = "paths")]
+    publish_service: Option<(String, String)>,
+    /// Of several proxies, the one that holds this Lease writes
+    #[arg(long, value_name = "NS/LEASE", value_parser = namespaced, default_value = "podplane-system/podplane-ingress")]
+    lease: (String, String),
 }
 
 impl IngressArgs {
     /// Where the objects come from, and what ends the proxy.
     pub(super) fn open(&self) -> Result<(Following, Stop), Failure> {
         self.source.open(PROXY_KINDS, self.default_certificate.iter().cloned().collect())
+    }
+
+    /// Who writes status, if it is asked for.
+    pub(super) fn publisher(&self) -> Result<Option<Publisher>, Failure> {
+        let Some(service) = &self.publish_service else { return Ok(None) };
+        let lease = LeaseName { namespace: self.lease.0.clone(), name: self.lease.1.clone() };
+        let instance = std::env::var(POD_NAME_VARIABLE).ok().filter(|name| !name.is_empty());
+        let instance = instance.unwrap_or_else(|| format!("pid-{}", std::process::id()));
+        let started = Publisher::start(self.source.access(), lease, instance, service, &self.gateway_controller);
+        started.map(Some).map_err(|error| Failure::Failed(format!("starting to write status: {error}")))
     }
 
     /// For the proxy.
@@ -132,12 +154,18 @@ impl IngressArgs {
 
 /// `NAMESPACE/SECRET`.
 fn secret(text: &str) -> Result<(String, String), String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok((namespace.to_owned(), name.to_owned()))
-        }
-        _ => Err(format!("{text:?} is not NAMESPACE/SECRET, such as default/shop-tls")),
-    }
+    parts(text).ok_or_else(|| format!("{text:?} is not NAMESPACE/SECRET, such as default/shop-tls"))
+}
+
+/// `NAMESPACE/NAME`.
+fn namespaced(text: &str) -> Result<(String, String), String> {
+    parts(text).ok_or_else(|| format!("{text:?} is not NAMESPACE/NAME, such as podplane-system/podplane-ingress"))
+}
+
+fn parts(text: &str) -> Option<(String, String)> {
+    let (namespace, name) = text.split_once('/')?;
+    let is_whole = !namespace.is_empty() && !name.is_empty() && !name.contains('/');
+    is_whole.then(|| (namespace.to_owned(), name.to_owned()))
 }
 
 fn positive(text: &str) -> Result<usize, String> {

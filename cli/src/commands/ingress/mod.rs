@@ -8,11 +8,12 @@ mod report;
 
 use crate::output::{self, Answer, Context, Failure, OutputFormat};
 use control::following::Following;
+use control::kubernetes::write::Publisher;
 use control::source::Wake;
 pub(crate) use flags::IngressArgs;
 use gateway::HealthServer;
 use gateway::http::{HttpServer, StartError};
-use policy::objects::Kind;
+use policy::objects::{Kind, Problem};
 use policy::routes::{Compiled, RouteOptions, Routes, compile_checked};
 use report::Report;
 use serde::Serialize;
@@ -54,7 +55,9 @@ pub(crate) fn run(args: IngressArgs, context: &Context) -> Result<Answer, Failur
     let health = args.healthz_listen.map(|address| server.serve_health(address)).transpose();
     let health = health.map_err(|error| start_failure(&error))?;
     let options = args.route_options(&server);
-    let mut proxy = RunningProxy { server, health, options, report: Report::default(), is_ready: false };
+    let publisher = args.publisher()?;
+    let report = Report::default();
+    let mut proxy = RunningProxy { server, health, options, publisher, report, is_ready: false };
     loop {
         proxy.look(&mut source, context)?;
         match source.wait(stop.as_fd()).map_err(|error| failed("following the source", error))? {
@@ -71,6 +74,7 @@ struct RunningProxy {
     server: HttpServer,
     health: Option<HealthServer>,
     options: RouteOptions,
+    publisher: Option<Publisher>,
     report: Report,
     is_ready: bool,
 }
@@ -90,7 +94,7 @@ impl RunningProxy {
             return Ok(());
         }
         let check = |certificate: &_| self.server.check_certificate(certificate);
-        let Compiled { routes, problems, .. } = compile_checked(source.cluster(), &self.options, &check);
+        let Compiled { routes, statuses, problems } = compile_checked(source.cluster(), &self.options, &check);
         let ready = Ready {
             http: self.server.http_address(),
             https: self.server.https_address(),
@@ -100,7 +104,11 @@ impl RunningProxy {
             http_routes: sources(&routes, Kind::HTTPRoute),
         };
         self.server.set_routes(Arc::new(routes));
-        self.report.of_manifests(update.problems.into_iter().chain(problems).collect());
+        let problems: Vec<Problem> = update.problems.into_iter().chain(problems).collect();
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(source.cluster(), statuses, &problems);
+        }
+        self.report.of_manifests(problems);
         self.report.of_server(self.server.problems());
         if !self.is_ready {
             self.is_ready = true;
