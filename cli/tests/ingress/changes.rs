@@ -177,7 +177,7 @@ fn i20_what_is_under_way_is_answered_before_the_end() {
     assert!(idle.get("/").starts_with("shop\n"));
     assert!(busy.get("/").starts_with("shop\n"));
     busy.ask(&format!("/slow?{gate}"));
-    proxy.counts("requests", 3);
+    proxy.counts("requests_total", 3);
     proxy.terminate();
     takes_effect("closed ports", PATIENCE, || TcpStream::connect(proxy.http).is_err());
     assert!(idle.is_closed(), "a connection without a request is closed");
@@ -213,7 +213,7 @@ fn i20_http_2_streams_under_way_are_answered_before_the_end() {
             let args = ["--http2-prior-knowledge", "-w", "%{http_version}"];
             proxy.get(&format!("http://shop.example/slow?{gate}"), &args)
         });
-        proxy.counts("requests", 1);
+        proxy.counts("requests_total", 1);
         proxy.terminate();
         takes_effect("closed ports", PATIENCE, || TcpStream::connect(proxy.http).is_err());
         std::fs::remove_file(&gate).expect("it is there");

@@ -140,12 +140,12 @@ fn health_is_that_of_the_proxy() {
     let (folder, _backend, mut proxy) = shop(&["--healthz-listen", "127.0.0.1:0", "--drain-timeout", "20"]);
     assert_eq!(proxy.health("/healthz"), "ok\n200");
     assert_eq!(proxy.status("http://shop.example/", &[]), "200 1.1");
-    proxy.counts("answers_2xx", 1);
+    proxy.counts("answers_2xx_total", 1);
     // A request under way keeps the proxy from ending; it says meanwhile that it takes no more.
     let gate = folder.write("gate", "");
     let mut stream = TcpStream::connect(proxy.http).expect("the proxy listens");
     write!(stream, "GET /slow?{gate} HTTP/1.1\r\nHost: shop.example\r\n\r\n").expect("sent");
-    proxy.counts("requests", 2);
+    proxy.counts("requests_total", 2);
     proxy.terminate();
     takes_effect("not ready", PATIENCE, || proxy.health("/healthz") == "not ready\n503");
     std::fs::remove_file(gate).expect("it is there");

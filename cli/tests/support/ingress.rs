@@ -176,10 +176,10 @@ impl Proxy {
         text(&output.expect("curl is installed").stdout)
     }
 
-    /// Waits until a counter has this value.
+    /// Waits until a metric has this value.
     pub fn counts(&self, name: &str, value: u64) {
-        let line = format!("\n{name} {value}\n");
-        wait_for(&line, PATIENCE, || self.health("/counters").contains(&line).then_some(()));
+        let line = format!("\npodplane_ingress_{name} {value}\n");
+        wait_for(&line, PATIENCE, || self.health("/metrics").contains(&line).then_some(()));
     }
 
     /// Sends SIGTERM.
