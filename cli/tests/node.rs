@@ -1,8 +1,11 @@
 //! `podplane node` and the commands that ask it, with the real binary in namespaces of the test's own.
 
+use control::api::{AttachRequest, Client};
 use namespace::sh;
 use node_process::{CLUSTER, podplane, private_run, start, status_when, terminate, text};
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 #[path = "../../dataplane/node/tests/common/namespace.rs"]
 mod namespace;
@@ -31,7 +34,101 @@ fn a_node_waits_for_its_node_object_serves_and_leaves_nothing_behind() {
         );
         assert_eq!(terminate(node), Some(0));
         assert!(!run.join("node.sock").exists());
+        sh("ip link show podplane0 >/dev/null");
+        let cleaned = podplane(&["cleanup", "--state-dir", "/run/state"]);
+        assert!(text(&cleaned.stdout).contains("removed: interface podplane0"), "{}", text(&cleaned.stdout));
         sh("! ip link show podplane0 2>/dev/null");
+        assert!(!run.join("state").exists());
+        assert_eq!(text(&podplane(&["cleanup", "--state-dir", "/run/state"]).stdout), "nothing was left\n");
+    });
+}
+
+/// Two pods on node1, whose network namespaces are made, attached to the running node.
+fn attach_pods(run: &Path) {
+    let client = Client::new(run.join("node.sock"));
+    for name in ["a", "b"] {
+        sh(&format!("ip netns add {name}; ip -n {name} link set lo up"));
+        let request = AttachRequest {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            container_id: format!("id-of-{name}"),
+            netns: format!("/run/netns/{name}").into(),
+            ifname: "eth0".to_owned(),
+            addresses: None,
+        };
+        client.attach(&request).unwrap();
+    }
+}
+
+/// node1 with the pods a and b.
+fn cluster_with_pods() -> String {
+    let pod = |name: &str, host: u8| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default}}\n\
+             spec: {{nodeName: node1, containers: [{{name: c}}]}}\nstatus: {{podIPs: [{{ip: 10.244.1.{host}}}]}}\n"
+        )
+    };
+    format!("{CLUSTER}{}{}", pod("a", 2), pod("b", 3))
+}
+
+/// Everything that a node process may leave in the kernel, in the namespaces of the node and of a pod.
+fn kernel_state() -> String {
+    let show = "for where in '' '-n a'; do
+          ip $where -o link; ip $where -o address; ip $where route show table all; ip $where -6 route show table all
+          ip $where rule; ip $where -6 rule
+        done; ss -Htuwnpl0; ss -Htn";
+    let output = Command::new("sh").args(["-c", show]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn r06_a_cleanup_leaves_the_node_as_it_was() {
+    namespace::run(|| {
+        let run = private_run();
+        fs::write(run.join("cluster/all.yaml"), cluster_with_pods()).unwrap();
+        sh("ip netns add a; ip -n a link set lo up");
+        let before = kernel_state();
+        sh("ip netns delete a");
+        let node = start(&run);
+        status_when(&run, |status| status["ready"] == true);
+        attach_pods(&run);
+        assert_ne!(kernel_state(), before);
+        let refused = podplane(&["cleanup", "--state-dir", "/run/state"]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains("a node process runs here"), "{}", text(&refused.stderr));
+        sh("ip netns exec a ping -q -n -c 1 -W 5 10.244.1.3 >/dev/null");
+        assert_eq!(terminate(node), Some(0));
+        let cleaned = podplane(&["cleanup", "--state-dir", "/run/state", "-o", "json"]);
+        assert_eq!(cleaned.status.code(), Some(0), "{}", text(&cleaned.stderr));
+        assert!(!run.join("state").exists(), "{}", text(&cleaned.stdout));
+        assert_eq!(kernel_state(), before);
+    });
+}
+
+#[test]
+fn r04_a_node_that_is_started_without_its_source_forwards_nothing_until_it_is_back() {
+    namespace::run(|| {
+        let run = private_run();
+        let objects = run.join("cluster/all.yaml");
+        fs::write(&objects, cluster_with_pods()).unwrap();
+        let mut node = start(&run);
+        status_when(&run, |status| status["ready"] == true);
+        attach_pods(&run);
+        let ping = |wait: u8| format!("ip netns exec a ping -q -n -c 1 -W {wait} 10.244.1.3 >/dev/null");
+        sh(&ping(5));
+        node.kill().unwrap();
+        node.wait().unwrap();
+        fs::remove_file(&objects).unwrap();
+        let again = start(&run);
+        status_when(&run, |status| status["ready"] == false && status["pid"] == again.id());
+        sh(&format!("! {}", ping(1)));
+        fs::write(&objects, cluster_with_pods()).unwrap();
+        status_when(&run, |status| status["ready"] == true);
+        sh(&ping(5));
+        let ports = text(&podplane(&["ports", "--socket", "/run/node.sock", "-o", "json"]).stdout);
+        assert!(ports.contains("id-of-a") && ports.contains("id-of-b"), "{ports}");
+        assert_eq!(terminate(again), Some(0));
     });
 }
 

@@ -19,7 +19,9 @@ const NODE_NAME_VARIABLE: &str = "NODE_NAME";
 
 The agent waits until the API server has listed everything and its Node object has an InternalIP and pod ranges
 (spec.podCIDRs). When the server goes away, what it last said stays in force; with --state-dir it also does when the agent is
-started again meanwhile. SIGTERM ends it and takes its interfaces and routes away.
+started again meanwhile. When it ends with a --state-dir,
+interfaces, routes and flows stay for the process that is started next: connections go on. Without, or with `podplane cleanup`,
+nothing stays.
 
 In a pod the server's address is that of the Service `kubernetes`, which podplane itself serves: name a server's own address
 with --api-server, or set KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT in the pod.

@@ -23,8 +23,9 @@ const SOCKET_VARIABLE: &str = "PODPLANE_SOCKET";
   podplane node --node-name node1 --cluster-dir /etc/podplane/cluster --socket /run/podplane/node.sock
   podplane status --socket /run/podplane/node.sock
 
-The node waits until the folder has a Node object of its name with an InternalIP and pod ranges (spec.podCIDRs). SIGTERM
-ends it and takes its interfaces and routes away.
+The node waits until the folder has a Node object of its name with an InternalIP and pod ranges (spec.podCIDRs). When it
+ends with a --state-dir, interfaces, routes and flows stay for the process that is started next: connections go on. Without, or
+with `podplane cleanup`, nothing stays.
 
 Exit codes: 0 it was told to stop, 1 it could not start or broke.")]
 pub(crate) struct NodeArgs {

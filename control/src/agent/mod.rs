@@ -4,8 +4,9 @@
 //! States: *waiting* until the source has this node's own Node object, then *ready* for good: the dataplane is started from
 //! that object's addresses and pod ranges, and whatever happens to the source later, the last good tables stay in force.
 //! The main thread waits for the source and for signals; the API has its own thread; the dataplane has its shards.
-//! SIGTERM and SIGINT end it: the other nodes are told, so that they take LoadBalancer addresses over; the API stops; the
-//! dataplane takes its interfaces and routes away. What traffic from outside needs beside tables is in `outside`.
+//! SIGTERM and SIGINT end it: the API stops, and with a state folder everything is left for the process that comes next (`restart`).
+//! Without one, the other nodes are told, so that they take LoadBalancer addresses over, and the dataplane takes its interfaces and
+//! routes away. What traffic from outside needs beside tables is in `outside`.
 
 mod cni;
 mod dns;
@@ -15,6 +16,7 @@ mod leases;
 mod mapped_ports;
 mod outside;
 mod ports;
+mod restart;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -470,10 +472,12 @@ impl Agent {
             trusted_dns: self.config.trusted_dns.clone(),
             cluster_dns: self.config.cluster_dns.as_ref().map(ClusterDns::of_node),
             snat_ports: self.config.snat_ports.clone(),
+            state_dir: self.config.state_dir.clone(),
             ..defaults
         };
         let dataplane = Dataplane::start(config).map_err(AgentError::Start)?;
         event(Level::Info, "dataplane started", &[("pod_mtu", &dataplane.pod_mtu()), ("shards", &self.config.shards)]);
+        self.take_over(&dataplane).map_err(AgentError::Stopped)?;
         Ok(Some(Arc::new(dataplane)))
     }
 
