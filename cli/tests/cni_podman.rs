@@ -1,4 +1,4 @@
-//! Containers of podman on two nodes: they talk by address and by name, policies hold for them, and their ports are published. No
+//! Containers of podman, and of containerd by `ctr`, on two nodes: they talk by address and by name, policies hold for them, and their ports are published. No
 //! Kubernetes, no other network, no rules of the kernel's.
 //!
 //! Everything is in a mount namespace of the test's own: two nodes are network namespaces that a wire joins, each with its node process
@@ -67,6 +67,8 @@ set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 mkdir /run/netns
+# Runtimes keep the results of plugins there.
+mount -t tmpfs tmpfs /var/lib
 # crun looks at cgroups even where it is to leave them alone, and refuses those of a machine that has both kinds.
 mount -t tmpfs tmpfs /sys/fs/cgroup
 ip link set lo up
@@ -207,6 +209,64 @@ fn w11_containers_of_podman_on_two_nodes_talk_resolve_obey_policies_and_publish_
         "web has 10.244.2.80\nby address: {hello}\npolicy, for the client: {hello}\npolicy, for a stranger: no answer\n\
          policy, on the same node: no answer\nby name: {hello}\nby short name: {hello}\npublished, from the other node: {hello}\n\
          published, on the node: {hello}\nports left: 0\nrecords left: 0\n"
+    );
+    assert_eq!(said, expected);
+}
+
+/// A container of podman on node 2, and a containerd of the test's own beside node 1 with the plugin where `ctr` looks for it.
+const CONTAINERD: &str = r#"
+        run 2 open localhost/box:1 httpd -f -p 80 -h /www
+        # runc wants what crun does not.
+        umount /sys/fs/cgroup
+        mount -t tmpfs tmpfs /opt
+        mkdir -p /opt/cni/bin $D/etc
+        cp $D/plugins/podplane-cni /opt/cni/bin
+        cp -a /etc/. $D/etc
+        mount --bind $D/etc /etc
+        rm -rf /etc/cni
+        mkdir -p /etc/cni/net.d
+        cp $D/net.d1/05-podplane.conflist /etc/cni/net.d
+        cat > $D/containerd.toml <<END
+version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+root = "$D/containerd"
+state = "$D/containerd.state"
+[grpc]
+address = "$D/containerd.sock"
+END
+        containerd -c $D/containerd.toml >$D/containerd.log 2>&1 &
+        ctr_on() { on 1 ctr --address $D/containerd.sock --namespace podplane-test "$@"; }
+        # The groups of processes are the machine's own.
+        trap 'ctr_on task rm -f server >/dev/null 2>&1 || true; rmdir /sys/fs/cgroup/*/podplane-test/* /sys/fs/cgroup/*/podplane-test 2>/dev/null || true' EXIT
+        timeout 30 sh -c "until ctr --address $D/containerd.sock version >/dev/null 2>&1; do sleep 0.05; done" || { cat $D/containerd.log >&2; exit 1; }
+        podman_on 1 save -q -o $D/saved.tar localhost/box:1
+        ctr_on image import --snapshotter native $D/saved.tar >/dev/null
+"#;
+
+#[test]
+fn containers_of_containerd_are_attached_by_ctr_and_detached_when_they_end() {
+    if !can_run_podman() || !["containerd", "ctr", "runc"].iter().all(|name| has_program(name)) {
+        return;
+    }
+    let folder = Folder::new();
+    prepare(&folder);
+    let script = r#"
+        ctr_on run -d --cni --snapshotter native localhost/box:1 server httpd -f -p 80 -h /www
+        pid=$(ctr_on task ls | awk '$1 == "server" { print $2 }')
+        address=$($P ports --socket $D/node1.sock | awk '$2 == "default/podplane-test-server" { print $3 }')
+        open=$(podman_on 2 inspect --format '{{(index .NetworkSettings.Networks "podplane").IPAddress}}' open)
+        echo "address: $address"
+        echo "from the other node: $(ask 2 open http://$address/)"
+        echo "to the other node: $(nsenter --target $pid --net curl -sS -m 3 http://$open/)"
+        # In the foreground ctr says when the container has ended.
+        echo "in the foreground: $(ctr_on run --rm --cni --snapshotter native localhost/box:1 brief sleep 0 && echo ended)"
+        echo "records: $(ls $D/state1/sandboxes)"
+        "#;
+    let said = with_nodes(&folder, &format!("{CONTAINERD}\n{script}"));
+    let hello = "hello from a container";
+    let expected = format!(
+        "address: 10.244.1.2\nfrom the other node: {hello}\nto the other node: {hello}\nin the foreground: ended\n\
+         records: podplane-test-server@eth0.json\n"
     );
     assert_eq!(said, expected);
 }
