@@ -128,11 +128,17 @@ fn r04_a_node_follows_its_api_server_and_outlives_it() {
         let kubernetes = &ready["source"]["kubernetes"];
         assert_eq!((&kubernetes["synced"], &kubernetes["cached"]["in_force"]), (&json!(false), &json!(true)));
         assert_eq!(ready["config"]["policies"], 1);
+        let pods = client.ports().unwrap().into_iter().filter(|port| port.kind == "pod").count();
+        assert_eq!(pods, 2, "the pods of the agent before are this one's");
+        until_pings("a", "10.244.0.51", false);
         server.delete("networkpolicies", "shop/closed");
         server.come_back();
         let synced = status_when(&run, |status| status["config"]["policies"] == 0);
         assert_eq!(synced["source"]["kubernetes"]["synced"], true);
+        until_pings("a", "10.244.0.51", true);
         assert_eq!(terminate(again), Some(0));
+        let cleaned = podplane(&["cleanup", "--state-dir", "/run/state"]);
+        assert!(cleaned.status.success(), "{}", text(&cleaned.stderr));
         sh("! ip link show podplane0 2>/dev/null");
     });
 }

@@ -64,7 +64,8 @@ impl Collector for Page {
             counter.encode(encoder.encode_descriptor(&name, &help, None, counter.metric_type())?)?;
         }
         for entry in &self.gauges {
-            let ((name, help), gauge) = (described(entry), ConstGauge::new(entry.1.value as f64));
+            let ((name, help), gauge) =
+                (described(entry), ConstGauge::new(i64::try_from(entry.1.value).unwrap_or(i64::MAX)));
             gauge.encode(encoder.encode_descriptor(&name, &help, None, gauge.metric_type())?)?;
         }
         Ok(())
