@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::{AttachRequest, Client, ClientError};
-use crate::controller;
+use crate::controller::{self, LabNetwork};
 use crate::directory::{self, Directory};
 use namespace::sh;
 use policy::objects::{Object, Sourced, parse};
