@@ -10,10 +10,12 @@ use super::podplane::BenchLab;
 use super::report::median;
 use super::{Cpus, Options, Pair, kernel, pinned};
 use crate::error::{LabError, Result};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Serialize;
 use std::fmt::Write;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -144,6 +146,8 @@ pub(super) fn run(lab: &BenchLab, cpus: Cpus, options: Options, progress: &mut d
     let node = find_process(|words| {
         is_node1(words) && words.get(1) == Some(&"node") && words.iter().any(|word| *word == cluster_dir)
     })?;
+    // Where the peers are too. Left to the scheduler, its thread is drawn to the processor of the client that wakes it.
+    let _pinned = Pinned::to(node, cpus.server)?;
     let mut asked =
         vec![Asked { series: series(Server::Podplane, Way::OwnNode), pair: own, pid: node, _process: None }];
     for (way, pair) in [(Way::NextPod, &near), (Way::KernelBridge, &bridge)] {
@@ -301,6 +305,36 @@ fn find_process(is_it: impl Fn(&[&str]) -> bool) -> Result<u32> {
         is_it(&words)
     });
     found.next().ok_or_else(|| LabError::Failed("a process of the bench has ended".to_owned()))
+}
+
+/// The threads of a process on one processor; where they were before, when dropped.
+struct Pinned(Vec<(Pid, CpuSet)>);
+
+impl Pinned {
+    fn to(process: u32, cpu: Option<usize>) -> Result<Pinned> {
+        let Some(cpu) = cpu else { return Ok(Pinned(Vec::new())) };
+        let failed = |e: io::Error| LabError::io("cannot pin the node process", e);
+        let mut one = CpuSet::new();
+        one.set(cpu).map_err(|e| failed(e.into()))?;
+        let mut threads = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{process}/task")).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let Some(thread) = name.to_str().and_then(|name| name.parse().ok()).map(Pid::from_raw) else { continue };
+            let before = sched_getaffinity(thread).map_err(|e| failed(e.into()))?;
+            sched_setaffinity(thread, &one).map_err(|e| failed(e.into()))?;
+            threads.push((thread, before));
+        }
+        Ok(Pinned(threads))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        for (thread, before) in &self.0 {
+            // It may have ended.
+            let _ = sched_setaffinity(*thread, before);
+        }
+    }
 }
 
 /// Processor time that a process has used (proc(5), `stat`): user and system.
