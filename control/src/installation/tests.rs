@@ -210,3 +210,11 @@ fn what_cannot_be_done_names_the_file() {
     let error = install_plugin(&source, &source).unwrap_err().to_string();
     assert!(error.contains("plugin/podplane-cni: it cannot be written"), "{error}");
 }
+
+#[test]
+fn the_sample_in_the_tree_is_what_is_installed() {
+    let sample: Value = serde_json::from_str(include_str!("../../../deploy/cni/05-podplane.conflist")).unwrap();
+    let installed: Value =
+        serde_json::from_slice(&conflist::merge(Path::new("/run/podplane/node.sock"), None)).unwrap();
+    assert_eq!(sample, installed);
+}
